@@ -1,0 +1,1 @@
+"""From bytes (or a URL) to waveforms and windows."""

@@ -1,0 +1,1 @@
+"""Front ends: each defined once, run by training, export and every runtime."""

@@ -1,0 +1,172 @@
+"""Typed cards: one YAML file says everything about a model that anything else needs to know."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bandstand.errors import CardError, ModelNotFoundError
+from bandstand.settings import get_settings
+
+Task = Literal["genre", "tags", "instruments", "drum_hits"]
+Dtype = Literal["float32", "float16", "int64", "int32"]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Source(_Facts):
+    """Where the checkpoint comes from."""
+
+    uri: str
+    """`hf://owner/name[/file]`, `https://…`, `s3://bucket/key`, `file:…` (relative: to the
+    project)."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub repository."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """What the file must hash to; without it a download is refused unless asked for."""
+    licence: str
+    """SPDX identifier, or words."""
+    trained_on: str
+    """The data the weights were fitted to."""
+
+
+class Window(_Facts):
+    """How a recording is cut for the model."""
+
+    sample_rate: int = Field(gt=0)
+    """Hz."""
+    seconds: float = Field(gt=0)
+    """Length of one window."""
+    hop_seconds: float = Field(gt=0)
+    """From the start of one window to the start of the next."""
+    minimum_seconds: float = Field(0.0, ge=0)
+    """Recordings shorter than this are refused (422)."""
+
+    @property
+    def samples(self) -> int:
+        """Length of one window in samples."""
+        return round(self.seconds * self.sample_rate)
+
+    @property
+    def hop_samples(self) -> int:
+        """Distance between window starts in samples."""
+        return round(self.hop_seconds * self.sample_rate)
+
+
+class FrontEnd(_Facts):
+    """How samples become what the network sees; `parameters` are the front end's own."""
+
+    kind: Name
+    parameters: dict[str, float | int | str | bool] = {}
+
+
+class Tensor(_Facts):
+    """One named input or output; `shape` leaves out the batch axis, which always comes first."""
+
+    name: str
+    dtype: Dtype = "float32"
+    shape: tuple[int, ...]
+
+
+class Tolerance(_Facts):
+    """How far answers of two runtimes may be apart: |a - b| <= absolute + relative * |b|."""
+
+    relative: float = 1e-4
+    absolute: float = 1e-5
+
+
+class Batch(_Facts):
+    """Limits of dynamic batching."""
+
+    max_size: int = Field(16, gt=0)
+    """Most windows in one call."""
+    max_delay_ms: float = Field(0.0, ge=0)
+    """Time a window may wait for others while the runner is idle."""
+
+
+class Quality(_Facts):
+    """One measurement of how good the model is, and how it was made."""
+
+    protocol: str
+    accuracy: float
+    weighted_f1: float
+    examples: int
+    note: str = ""
+
+
+class Card(_Facts):
+    """A model is a card: task, source, window, front end, tensors, labels, measured worth."""
+
+    name: Name
+    task: Task
+    architecture: Name
+    description: str
+    source: Source
+    window: Window
+    front_end: FrontEnd
+    inputs: tuple[Tensor, ...] = Field(min_length=1)
+    outputs: tuple[Tensor, ...] = Field(min_length=1)
+    labels: tuple[str, ...] = Field(min_length=1)
+    activation: Literal["softmax", "sigmoid", "none"]
+    """What turns the first output into scores; it is applied outside the graph."""
+    tolerance: Tolerance = Tolerance()
+    batch: Batch = Batch()
+    prefers: Literal["f32", "bf16"] = "f32"
+    """Arithmetic that serves this model best on CPUs that have it."""
+    embedded: bool = False
+    """Committed with the project: answers without any download."""
+    quality: tuple[Quality, ...] = ()
+
+    @model_validator(mode="after")
+    def _labels_fit_the_output(self) -> Card:
+        if self.outputs[0].shape[-1] != len(self.labels):
+            raise ValueError(
+                f"{len(self.labels)} labels for an output of {self.outputs[0].shape[-1]}"
+            )
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label stands twice")
+        return self
+
+
+def load_card(path: Path) -> Card:
+    """Read one card.
+
+    Raises:
+        CardError: not YAML, or not a card; the message names the file and the field.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        card = Card.model_validate(content)
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise CardError(f"{path.name}: {error}") from error
+    if card.name != path.stem:
+        raise CardError(f"{path.name}: the card calls itself {card.name!r}")
+    return card
+
+
+@lru_cache(maxsize=4)
+def load_cards(directory: Path | None = None) -> dict[str, Card]:
+    """Read all cards of a directory (default: the package's own), by name."""
+    directory = directory or get_settings().cards_dir
+    return {path.stem: load_card(path) for path in sorted(directory.glob("*.yaml"))}
+
+
+def get_card(name: str) -> Card:
+    """Return the card of that name.
+
+    Raises:
+        ModelNotFoundError: no such card; the message lists those there are.
+    """
+    cards = load_cards()
+    try:
+        return cards[name]
+    except KeyError:
+        known = ", ".join(cards)
+        raise ModelNotFoundError(f"no model is called {name!r}; there are: {known}") from None

@@ -1,0 +1,1 @@
+"""Composition in plain async Python; no serving framework is imported here."""

@@ -1,0 +1,1 @@
+"""Runners map named arrays to named arrays; nothing above them knows which runtime does it."""

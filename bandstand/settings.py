@@ -1,0 +1,104 @@
+"""Every knob of Bandstand, read from the environment (`BANDSTAND_…`) and nowhere else."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+Runtime = Literal["auto", "onnxruntime", "openvino"]
+Precision = Literal["auto", "f32", "bf16"]
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Each field's docstring is its documentation."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BANDSTAND_", use_attribute_docstrings=True, frozen=True, extra="ignore"
+    )
+
+    # Where things are
+    repository: Path = PROJECT_ROOT / "model_repository"
+    """The model repository, in Triton's layout."""
+    cache_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("bandstand")))
+    """Where downloaded checkpoints are kept."""
+    data_dir: Path = PROJECT_ROOT.parent / "shared" / "data"
+    """Real recordings, tables and weights for tests, training and benchmarks."""
+
+    # What is accepted
+    max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)
+    """Largest request body, and largest download of an `audio_url`, in bytes (413 above)."""
+    max_audio_seconds: float = Field(900.0, gt=0)
+    """Longest recording, in seconds; decoding stops there (413 above)."""
+    max_channels: int = Field(8, gt=0)
+    """Most audio channels (422 above)."""
+    max_sample_rate: int = Field(192_000, gt=0)
+    """Highest sample rate, in Hz (422 above)."""
+    min_sample_rate: int = Field(4_000, gt=0)
+    """Lowest sample rate, in Hz (422 below)."""
+    fetch_timeout_seconds: float = Field(20.0, gt=0)
+    """Deadline of an `audio_url` download, redirects included."""
+    fetch_max_redirects: int = Field(4, ge=0)
+    """Most redirects followed; each target's address is checked anew."""
+    fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Non-public networks that an `audio_url` may point to after all (comma-separated CIDR)."""
+    fetch_ca_file: Path | None = None
+    """Certificate authorities for `audio_url` downloads, instead of the usual ones."""
+
+    # How work is run
+    runtime: Runtime = "auto"
+    """In-process runtime. `auto`: OpenVINO where the card prefers bf16 and the CPU has it, else
+    ONNX Runtime."""
+    precision: Precision = "auto"
+    """Arithmetic of the OpenVINO runtime. `auto`: what the card prefers and the CPU has."""
+    threads_per_runner: int = Field(0, ge=0)
+    """Compute threads of one model runner; 0: as many as there are cores."""
+    preprocess_workers: int = Field(0, ge=0)
+    """Processes that decode audio and compute features; 0: as many as there are cores."""
+    feature_cache_entries: int = Field(1024, ge=0)
+    """Recordings whose features are remembered by content hash; 0 turns the cache off."""
+
+    # How the service behaves
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(3000, ge=0, le=65535)
+    """Port to listen on."""
+    max_in_flight: int = Field(16, gt=0)
+    """Requests worked on at the same time; what comes above waits in the queue."""
+    max_queued: int = Field(64, ge=0)
+    """Requests that may wait; what comes above is refused at once (429)."""
+    request_deadline_seconds: float = Field(60.0, gt=0)
+    """Time one request may take, waiting included (504 above)."""
+    drain_seconds: float = Field(25.0, gt=0)
+    """Time that requests in flight get to finish after SIGTERM."""
+
+    # How it can be watched
+    log_format: Literal["json", "text"] = "json"
+    """One JSON object a line, or lines for people."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe record that is written."""
+    otlp_endpoint: str | None = None
+    """OpenTelemetry collector (OTLP over HTTP) to send traces to; none: no traces are sent."""
+
+    @field_validator("fetch_allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @property
+    def cards_dir(self) -> Path:
+        """Where the cards are: inside the package, since code and cards change together."""
+        return Path(__file__).resolve().parent / "cards"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return this process's settings, read once."""
+    return Settings()

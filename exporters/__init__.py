@@ -1,0 +1,1 @@
+"""Checkpoint to model repository: one file an architecture."""

@@ -1,0 +1,1 @@
+"""Data to checkpoint: the small models that ship with Bandstand."""
