@@ -217,6 +217,13 @@ class SourceError(BandstandError):
     error_type = "source_unavailable"
 
 
+class RepositoryError(BandstandError):
+    """The model repository could not be written (no space, no permission); nothing was kept."""
+
+    status = 503
+    error_type = "repository_unavailable"
+
+
 class ChecksumError(BandstandError):
     """Content does not have the sha256 its card promises; it was not kept."""
 

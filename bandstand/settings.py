@@ -17,6 +17,10 @@ Runtime = Literal["auto", "onnxruntime", "openvino"]
 Precision = Literal["auto", "f32", "bf16"]
 
 
+def _as_text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 class Settings(BaseSettings):
     """The settings of one process. Each field's docstring is its documentation."""
 
@@ -86,6 +90,14 @@ class Settings(BaseSettings):
     """Least severe record that is written."""
     otlp_endpoint: str | None = None
     """OpenTelemetry collector (OTLP over HTTP) to send traces to; none: no traces are sent."""
+
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables that give another process these settings, where they were given."""
+        return {
+            f"BANDSTAND_{name.upper()}": _as_text(getattr(self, name))
+            for name in self.model_fields_set
+            if getattr(self, name) is not None
+        }
 
     @field_validator("fetch_allowed_networks", mode="before")
     @classmethod

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bandstand.settings import PROJECT_ROOT, get_settings
+from tests.serving import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +30,16 @@ def clips(data_dir: Path) -> list[Path]:
 def samples_dir() -> Path:
     """The short recordings of our own that the repository ships."""
     return PROJECT_ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One real server for all tests that do not hurt it."""
+    with serving(tmp_path_factory.mktemp("server") / "server.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_url(server: Server) -> str:
+    """Where that server answers."""
+    return server.url

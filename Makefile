@@ -1,0 +1,53 @@
+# Bandstand's commands. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+# uv does not read pip's own variable for wheels that lie on disk.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+HOST ?= 127.0.0.1
+PORT ?= 3000
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format bench lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: .venv/installed-serve ## set up, serve on PORT (3000), answer one sample, go on until Ctrl-C
+	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text \
+	  --try samples/band_groove.ogg $(ARGS)
+
+test: .venv/installed-dev ## set up and run the tests (ARGS="tests/unit -k name" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev ## formatting, lint and types
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+format: .venv/installed-dev ## format and fix what can be fixed
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: .venv/installed-dev ## run the benchmarks; tables go to benchmarks/results
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: .venv/installed-dev ## write constraints.txt anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --python $(BIN)/python --no-header --no-annotate \
+	  --no-emit-package bandstand --no-emit-find-links --extra dev pyproject.toml \
+	  | sed -E 's/\+cpu$$//' > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+clean: ## remove the environment and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+
+.venv/bin/uv:
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "Bandstand needs Python 3.11 (make PYTHON=…)"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
+
+.venv/installed-serve: pyproject.toml constraints.txt | .venv/bin/uv
+	$(UV) --editable '.[cpu]'
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/uv
+	$(UV) --editable '.[dev]'
+	@touch $@ .venv/installed-serve

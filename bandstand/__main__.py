@@ -1,0 +1,5 @@
+"""`python -m bandstand` is `bandstand`."""
+
+from bandstand.cli import main
+
+main()

@@ -1,0 +1,245 @@
+"""From encoded bytes to a mono waveform, by what the bytes are and never by what they are called.
+
+FFmpeg (through PyAV) decodes, inside narrow bounds: only the containers and codecs listed here, so
+that no playlist, image sequence or concatenation script is ever opened; no protocol at all, so that
+nothing but the given bytes is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+
+from bandstand.audio.headers import breaks_off, promised_seconds
+from bandstand.audio.mixdown import FrameLayout, Mixdown
+from bandstand.audio.waveform import Waveform
+from bandstand.errors import (
+    AudioTooLongError,
+    EmptyAudioError,
+    NotAudioError,
+    PayloadTooLargeError,
+    UnsupportedAudioError,
+)
+from bandstand.settings import Settings
+
+SUPPORTED = "WAV, AIFF, FLAC, MP3, Ogg (Vorbis, Opus, FLAC), AAC, M4A/MP4 or WebM/Matroska"
+# By FFmpeg's names. A container that can name other files as its content has no place here.
+_DEMUXERS = ("wav", "aiff", "flac", "mp3", "ogg", "aac", "mov", "matroska")
+_CODECS = frozenset(
+    [f"pcm_{name}" for name in ("u8", "s8", "alaw", "mulaw")]
+    + [
+        f"pcm_{kind}{order}"
+        for kind in ("s16", "s24", "s32", "f32", "f64")
+        for order in ("le", "be")
+    ]
+    + ["flac", "alac", "mp3", "mp3float", "mp2", "mp2float", "vorbis", "opus", "libopus", "aac"]
+)
+# A frame is decoded whole before its length is known, and ALAC may claim 2**24 samples for one.
+# FLAC has the longest that are in use: 65535.
+_DECODER_OPTIONS = {"max_samples": "131072", "threads": "1"}
+_OPTIONS = {
+    **_DECODER_OPTIONS,
+    "format_whitelist": ",".join(_DEMUXERS),
+    "codec_whitelist": ",".join(sorted(_CODECS)),
+    "protocol_whitelist": "none",
+    # WAV: packets of 16 KiB instead of 4; and no search for DTS inside PCM, which costs 6 ms.
+    "max_size": "16384",
+    "max_probe_packets": "1",
+}
+_UNKNOWN_LENGTH_CAPACITY = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What is decoded at all.
+
+    Attributes:
+        max_bytes: largest encoded content.
+        max_seconds: longest recording.
+        max_channels: most channels.
+        min_sample_rate: lowest rate, Hz.
+        max_sample_rate: highest rate, Hz.
+    """
+
+    max_bytes: int
+    max_seconds: float
+    max_channels: int
+    min_sample_rate: int
+    max_sample_rate: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> DecodeLimits:
+        """Take the limits that the settings fix."""
+        return cls(
+            max_bytes=settings.max_upload_bytes,
+            max_seconds=settings.max_audio_seconds,
+            max_channels=settings.max_channels,
+            min_sample_rate=settings.min_sample_rate,
+            max_sample_rate=settings.max_sample_rate,
+        )
+
+
+def decode(data: bytes, limits: DecodeLimits) -> Waveform:
+    """Decode the first audio stream of the content to mono at its own rate.
+
+    Channels are averaged; integers are scaled by their full range (int16 / 32768). Encoder delay
+    and padding are cut off where the container declares them. Content that breaks off or has
+    broken packets gives what could be decoded, marked `truncated`.
+
+    Raises:
+        EmptyAudioError: no byte, or no sample.
+        PayloadTooLargeError: more bytes than the limits allow.
+        NotAudioError: not audio, or in a format that is not decoded here.
+        UnsupportedAudioError: channels or rate outside the limits, or a rate that changes.
+        AudioTooLongError: longer than the limits allow; found before the excess is decoded.
+        NonFiniteAudioError: NaN or infinite samples.
+    """
+    if not data:
+        raise EmptyAudioError("the audio is empty: zero bytes")
+    if len(data) > limits.max_bytes:
+        raise PayloadTooLargeError(
+            f"the audio has {len(data)} bytes; at most {limits.max_bytes} are accepted"
+        )
+    try:
+        container = av.open(_Content(data), "r", options=_OPTIONS, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise NotAudioError(
+            f"the content is not audio that can be decoded ({SUPPORTED})"
+        ) from error
+    # Damaged floats may be NaN or overflow on the way; they are found at the end.
+    with container, np.errstate(over="ignore", invalid="ignore"):
+        decoding = _Decoding(container, data, limits)
+        decoding.run()
+        return Waveform(
+            samples=decoding.mixdown.finish(),
+            sample_rate=decoding.sample_rate,
+            sha256=hashlib.sha256(data).hexdigest(),
+            truncated=decoding.is_truncated,
+        )
+
+
+class _Content(io.BytesIO):
+    """Bytes as a file that answers an impossible seek as FFmpeg expects, not with an exception.
+
+    An exception would wait in PyAV for whatever this thread decodes next.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return -1
+
+
+class _Decoding:
+    """One pass over one container, from its first packet to its last."""
+
+    def __init__(self, container: InputContainer, data: bytes, limits: DecodeLimits) -> None:
+        self.mixdown = Mixdown(_UNKNOWN_LENGTH_CAPACITY)
+        self._container = container
+        self._data = data
+        self._limits = limits
+        self._stream = _first_audio_stream(container)
+        context = self._stream.codec_context
+        # The container's word; the first frame's counts.
+        self._layout = FrameLayout(context.sample_rate, context.channels, sample_format="")
+        self._promised: float | None = None
+        self._is_broken = False
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self._layout.sample_rate
+
+    @property
+    def is_truncated(self) -> bool:
+        """After `run`: the content broke, or ended before its header says."""
+        seconds = self.mixdown.count / self.sample_rate
+        return self._is_broken or breaks_off(self._data, self._promised, seconds)
+
+    def run(self) -> None:
+        """Decode every packet; one that cannot be decoded is left out, as players do."""
+        if self._layout.sample_rate and self._layout.channels:
+            self._check_layout()
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self._is_broken = True
+                continue
+            for frame in frames:
+                self._append(frame)
+        if self.mixdown.count == 0:
+            if self._is_broken:
+                raise NotAudioError("nothing in the content could be decoded as audio")
+            raise EmptyAudioError("the audio is empty: there is no sample in it")
+
+    def _packets(self) -> Iterator[Packet[AudioStream]]:
+        """Yield the stream's packets, after a look at how long the header says it is."""
+        packets = self._container.demux(self._stream)
+        try:
+            first = next(packets)
+            self._expect(first)
+            yield first
+            yield from packets
+        except av.FFmpegError:
+            self._is_broken = True
+
+    def _expect(self, first: Packet[AudioStream]) -> None:
+        """Refuse what says itself that it is too long; make room for the rest in one piece."""
+        self._promised = promised_seconds(self._container, self._stream, self._data, first.pos)
+        if self._promised is not None:
+            self._check_length(self._promised)
+            self.mixdown = Mixdown(round(self._promised * self.sample_rate))
+
+    def _append(self, frame: AudioFrame) -> None:
+        layout = FrameLayout(frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        if layout != self._layout:
+            if self.mixdown.count and layout.sample_rate != self.sample_rate:
+                raise UnsupportedAudioError(
+                    f"the sample rate changes from {self.sample_rate} to {layout.sample_rate} Hz "
+                    "within the audio"
+                )
+            self._layout = layout
+            self._check_layout()
+        self._check_length((self.mixdown.count + frame.samples) / self.sample_rate)
+        self.mixdown.append(frame, self._layout)
+
+    def _check_layout(self) -> None:
+        limits, layout = self._limits, self._layout
+        if not 1 <= layout.channels <= limits.max_channels:
+            raise UnsupportedAudioError(
+                f"the audio has {layout.channels} channels; 1 to {limits.max_channels} are accepted"
+            )
+        if not limits.min_sample_rate <= layout.sample_rate <= limits.max_sample_rate:
+            raise UnsupportedAudioError(
+                f"the audio has a sample rate of {layout.sample_rate} Hz; "
+                f"{limits.min_sample_rate} to {limits.max_sample_rate} are accepted"
+            )
+
+    def _check_length(self, seconds: float) -> None:
+        if seconds > self._limits.max_seconds:
+            raise AudioTooLongError(
+                f"the audio is longer than the {self._limits.max_seconds:g} s that are accepted"
+            )
+
+
+def _first_audio_stream(container: InputContainer) -> AudioStream:
+    """Return the stream to decode; its decoder is set up and not yet open."""
+    if not container.streams.audio:
+        raise NotAudioError("there is no audio in the content")
+    stream = container.streams.audio[0]
+    context = stream.codec_context
+    if context is None or context.name not in _CODECS:
+        raise NotAudioError(f"the content's audio codec is not decoded here ({SUPPORTED})")
+    context.options = dict(_DECODER_OPTIONS)
+    return stream

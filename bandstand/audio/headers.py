@@ -1,0 +1,94 @@
+"""What a recording's own header says about its length, to tell whole ones from broken-off ones."""
+
+from __future__ import annotations
+
+import struct
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+# Less than this is not called missing: some encoders round the length that they write.
+MISSING_SECONDS = 0.1
+# Writers that cannot seek back leave 0, 2**31 - something or 2**32 - 1 as the size of their data.
+_UNKNOWN_RIFF_SIZE = 0x7FFF_0000
+_MOST_RIFF_CHUNKS = 256
+_LONGEST_MP3_FRAME = 1441
+# Encoder delay (LAME: 576), decoder delay (529) and padding (up to two frames): counted by the
+# Xing header, and cut off by the decoder.
+_MP3_PADDING_FRAMES = 3
+_LOWEST_MPEG1_RATE = 32_000
+_WITH_EXACT_DURATION = frozenset({"flac", "aiff", "ogg", "mov,mp4,m4a,3gp,3g2,mj2"})
+
+
+def promised_seconds(
+    container: InputContainer, stream: AudioStream, data: bytes, first_packet: int | None
+) -> float | None:
+    """Return the length in seconds that the header states; None where it states none.
+
+    FFmpeg's own figure is used only where it comes from a header: for MP3 and raw AAC it may be
+    an estimate from the bit rate, and for a WAV cut short it is what is left.
+
+    Args:
+        container: opened on `data`.
+        stream: the one that is decoded.
+        data: the whole encoded content.
+        first_packet: position of the first audio packet in `data`, in bytes.
+    """
+    name = container.format.name
+    if name == "wav":
+        return _riff_seconds(data)
+    if name == "mp3":
+        return _xing_seconds(data, first_packet or 0, stream.codec_context.sample_rate)
+    if name in _WITH_EXACT_DURATION and stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if name == "matroska,webm" and stream.duration is None and container.duration:
+        # The length of the longest stream: it says something about this one if it is alone.
+        return float(container.duration / av.time_base) if len(container.streams) == 1 else None
+    return None
+
+
+def breaks_off(data: bytes, promised: float | None, decoded: float) -> bool:
+    """Say whether content ended before its header says it should (lengths in seconds)."""
+    if promised is not None and promised - decoded > MISSING_SECONDS:
+        return True
+    return data.startswith(b"OggS") and _last_ogg_page_is_cut(data)
+
+
+def _riff_seconds(data: bytes) -> float | None:
+    """Read the length of the data chunk of a RIFF/WAVE file (IBM & Microsoft, 1991)."""
+    position, bytes_per_second = 12, 0
+    for _ in range(_MOST_RIFF_CHUNKS):
+        if position + 8 > len(data):
+            break
+        name, size = struct.unpack_from("<4sI", data, position)
+        if name == b"fmt " and position + 20 <= len(data):
+            (bytes_per_second,) = struct.unpack_from("<I", data, position + 16)
+        if name == b"data":
+            known = 0 < size < _UNKNOWN_RIFF_SIZE and bytes_per_second > 0
+            return size / bytes_per_second if known else None
+        position += 8 + size + size % 2
+    return None
+
+
+def _xing_seconds(data: bytes, first_packet: int, sample_rate: int) -> float | None:
+    """Read the frame count of the Xing/Info frame, which stands right before the first packet."""
+    start = max(0, first_packet - _LONGEST_MP3_FRAME)
+    tag = max(data.rfind(name, start, first_packet) for name in (b"Xing", b"Info"))
+    if tag < 0 or tag + 12 > len(data) or sample_rate <= 0:
+        return None
+    flags, frames = struct.unpack_from(">II", data, tag + 4)
+    has_frames = flags & 1
+    samples_per_frame = 1152 if sample_rate >= _LOWEST_MPEG1_RATE else 576
+    if not has_frames or frames <= _MP3_PADDING_FRAMES:
+        return None
+    return float((frames - _MP3_PADDING_FRAMES) * samples_per_frame / sample_rate)
+
+
+def _last_ogg_page_is_cut(data: bytes) -> bool:
+    """Compare the last page's segment table with what is there (RFC 3533, section 6)."""
+    page = data.rfind(b"OggS")
+    if page + 27 > len(data):
+        return True
+    segments = data[page + 27 : page + 27 + data[page + 26]]
+    return page + 27 + data[page + 26] + sum(segments) > len(data)

@@ -1,0 +1,227 @@
+"""The commands, their options and their help; what they do is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from bandstand import __version__
+from bandstand.cli.failures import told
+
+
+class _Commands(TyperGroup):
+    """Tells errors in one line; a traceback is for those who ask for it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with told(debug=ctx.params["debug"]):
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(no_args_is_help=True, help="What models there are, and how good they are.")
+app.add_typer(models_app, name="models")
+
+
+def _http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} does not look like http://127.0.0.1:3000")
+    return url
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="RECORDING…", help="Audio files, directories of them, or URLs."),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        callback=_http_url,
+        help="Ask this server instead of working here; its key comes from BANDSTAND_API_KEY.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, as they finish.")]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="One row a recording; - for stdout.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="How many at once (here: one a core; at a server: 8)."
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bandstand {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bandstand(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks (BANDSTAND_LOG_LEVEL=DEBUG does too).")
+    ] = False,
+) -> None:
+    """Hears what genre music is, and more: here, or as a server.
+
+    [cyan]bandstand classify song.mp3[/cyan]      the genre of a song, without a server
+
+    [cyan]bandstand serve[/cyan]                  the same over HTTP, at http://127.0.0.1:3000
+
+    Settings are environment variables, BANDSTAND_…
+    """
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[
+        str | None, typer.Option(show_default="127.0.0.1", help="Address to listen on.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, show_default="3000", help="Port.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="by cores", help="Processes that decode audio."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="by cores", help="Compute threads of one model."),
+    ] = None,
+    log_format: Annotated[
+        Literal["json", "text"] | None,
+        typer.Option(show_default="json", help="For programs, or for people."),
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Answer this recording once, when ready."),
+    ] = None,
+) -> None:
+    """Serve the models over HTTP until Ctrl-C or SIGTERM.
+
+    [cyan]bandstand serve[/cyan]                               its /docs tell what it answers
+
+    [cyan]bandstand serve --host 0.0.0.0 --port 8080[/cyan]    for other machines too
+
+    [cyan]bandstand serve --log-format text[/cyan]             with logs for people
+
+    Every option is a setting as well (BANDSTAND_PORT=8080); the option wins.
+    """
+    from bandstand.cli.server import run_server
+
+    given = {
+        "host": host,
+        "port": port,
+        "preprocess_workers": workers,
+        "threads_per_runner": threads,
+        "log_format": log_format,
+    }
+    run_server({name: value for name, value in given.items() if value is not None}, sample)
+
+
+@app.command()
+def classify(
+    ctx: typer.Context,
+    inputs: Inputs,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model to ask (`bandstand models list`)."),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="Genres in `predictions` of --json.")
+    ] = 3,
+    server: Server = None,
+    json: Json = False,
+    csv: Csv = None,
+    jobs: Jobs = None,
+) -> None:
+    """Name the genre of recordings.
+
+    [cyan]bandstand classify song.mp3[/cyan]                      a chart of its genres
+
+    [cyan]bandstand classify ~/Music --csv genres.csv[/cyan]      a whole collection
+
+    [cyan]bandstand classify ~/Music --json | jq .primary_genre[/cyan]
+
+    [cyan]bandstand classify song.mp3 --server http://127.0.0.1:3000[/cyan]
+
+    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
+    """
+    from bandstand.cli import listen
+
+    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
+    listen.classify(inputs, model, top_k, options)
+
+
+@app.command()
+def features(
+    ctx: typer.Context,
+    inputs: Inputs,
+    *,
+    server: Server = None,
+    json: Json = False,
+    csv: Csv = None,
+    jobs: Jobs = None,
+) -> None:
+    """Compute the audio features of recordings, tempo included.
+
+    [cyan]bandstand features song.mp3[/cyan]                       the most telling ones
+
+    [cyan]bandstand features ~/Music --csv features.csv[/cyan]     all of them, a column each
+
+    [cyan]bandstand features song.mp3 --json | jq .tempo_bpm[/cyan]
+
+    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
+    """
+    from bandstand.cli import listen
+
+    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
+    listen.features(inputs, options)
+
+
+@models_app.command("list")
+def models_list(
+    server: Server = None, json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """List every model, installed or not.
+
+    [cyan]bandstand models list[/cyan]
+
+    [cyan]bandstand models list --server http://127.0.0.1:3000[/cyan]    what a server has
+    """
+    from bandstand.cli import models
+
+    models.show_list(server, as_json=json)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="As `bandstand models list` has it.")],
+    server: Server = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show one model: where it comes from, how good it is, the proof of its export.
+
+    [cyan]bandstand models show genre_features[/cyan]
+    """
+    from bandstand.cli import models
+
+    models.show_one(name, server, as_json=json)

@@ -1,0 +1,250 @@
+"""Checkpoints from where their cards say, verified, kept by content, and never half there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from bandstand.errors import CardError, ChecksumError, SourceError
+from bandstand.models.card import Source
+from bandstand.models.download import Download, Patience, Progress
+from bandstand.settings import PROJECT_ROOT
+
+logger = logging.getLogger(__name__)
+
+LOCK_SECONDS = 3600.0
+HUB_PARTS = 3  # owner, name, file
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCache:
+    """Checkpoints at `<root>/<sha256>/<file name>`; what has that name has that content.
+
+    Attributes:
+        root: usually `settings.cache_dir`.
+        patience: how long servers are waited for.
+    """
+
+    root: Path
+    patience: Patience = field(default_factory=Patience)
+
+    def resolve(
+        self,
+        source: Source,
+        *,
+        progress: Progress | None = None,
+        offline: bool = False,
+        allow_unverified: bool = False,
+    ) -> Path:
+        """Return a local file with the source's content, downloading it if it is nowhere here.
+
+        A file that is here (in this cache, or with the right content in the hub's own) is used
+        without touching the network. Of several processes that want the same file one
+        downloads and the others wait. What a cut or a kill left of a download is continued.
+
+        Args:
+            source: where the content is, and its sha256.
+            progress: told how far a download is.
+            offline: fail instead of downloading.
+            allow_unverified: accept a source without sha256; the one seen is logged, and is the
+                name of the returned file's folder. Such a source is downloaded every time.
+
+        Raises:
+            SourceError: it could not be read, or not be written here; says what to do about it.
+            ChecksumError: other content than promised (nothing is kept), or nothing promised.
+            CardError: the URI is of no known kind.
+        """
+        if source.sha256 is None and not allow_unverified:
+            raise ChecksumError(
+                f"{source.uri}: the card has no sha256 to verify it by; put one there, or allow "
+                "unverified content for this once"
+            )
+        if source.uri.startswith("file:"):
+            return _local_file(source)
+        if found := self._find(source):
+            return found
+        if offline:
+            raise SourceError(f"{source.uri} is not in the cache {self.root}, and we are offline")
+        return self._download(source, progress)
+
+    def _find(self, source: Source) -> Path | None:
+        for path in self._candidates(source):
+            if path.is_file():
+                if sha256_of(path) == source.sha256:
+                    return path
+                logger.warning("%s does not have the content it should have", path)
+        return None
+
+    def _candidates(self, source: Source) -> Iterator[Path]:
+        if source.sha256 is not None:
+            yield self.root / source.sha256 / _file_name(source)
+            if in_hub_cache := _in_hub_cache(source):
+                yield in_hub_cache
+
+    def _download(self, source: Source, progress: Progress | None) -> Path:
+        identity = f"{source.uri}\n{source.revision}\n{source.sha256}"
+        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        part = self.root / "parts" / f"{key}.part"
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(part.with_suffix(".lock"), timeout=LOCK_SECONDS):
+                if found := self._find(source):  # another process was faster
+                    return found
+                self._fetch(source, part, progress)
+                return self._keep(source, part)
+        except Timeout as error:
+            raise SourceError(
+                f"{source.uri}: another process has been downloading it for {LOCK_SECONDS:g} s "
+                f"and holds {error.lock_file}"
+            ) from error
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise SourceError(
+                f"{source.uri}: could not write to {self.root}: {error.strerror or error}; "
+                "free some space, or set BANDSTAND_CACHE_DIR to where there is some"
+            ) from error
+
+    def _fetch(self, source: Source, part: Path, progress: Progress | None) -> None:
+        match urlsplit(source.uri).scheme:
+            case "hf":
+                _hub_download(source, self.patience).into(part, progress)
+            case "https":
+                hint = "use an address that needs no credentials, or fetch it and name it file:"
+                Download(source.uri, source.uri, hint, {}, patience=self.patience).into(
+                    part, progress
+                )
+            case "s3":
+                _copy_from_s3(source, part, self.patience, progress)
+            case _:
+                raise CardError(f"{source.uri}: a source is hf://, https://, s3:// or file:")
+
+    def _keep(self, source: Source, part: Path) -> Path:
+        """Give a verified download its final name."""
+        seen = sha256_of(part)
+        part.with_suffix(".tag").unlink(missing_ok=True)
+        if source.sha256 not in (None, seen):
+            part.unlink()
+            raise ChecksumError(
+                f"{source.uri} has sha256 {seen}, its card promises {source.sha256}; nothing of it "
+                "was kept"
+            )
+        if source.sha256 is None:
+            logger.warning("%s is unverified; its sha256 is %s", source.uri, seen)
+        target = self.root / seen / _file_name(source)
+        target.parent.mkdir(exist_ok=True)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+        return target
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex digest of a file's content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_name(source: Source) -> str:
+    return Path(urlsplit(source.uri).path).name or "content"
+
+
+def _local_file(source: Source) -> Path:
+    path = PROJECT_ROOT / urlsplit(source.uri).path  # an absolute path replaces the root
+    try:
+        seen = sha256_of(path)
+    except OSError as error:
+        raise SourceError(f"{source.uri}: could not read {path}: {error.strerror}") from error
+    if source.sha256 not in (None, seen):
+        raise ChecksumError(f"{path} has sha256 {seen}, its card promises {source.sha256}")
+    return path
+
+
+def _hub_address(source: Source) -> tuple[str, str, str] | None:
+    """Return (repository, file, revision) of a hub source; None for any other."""
+    scheme, _, rest = source.uri.partition("://")
+    if scheme != "hf":
+        return None
+    parts = rest.split("/", HUB_PARTS - 1)
+    if len(parts) < HUB_PARTS or not all(parts):
+        raise CardError(f"{source.uri}: a hub source is hf://owner/name/file")
+    return f"{parts[0]}/{parts[1]}", parts[2], source.revision or "main"
+
+
+def _in_hub_cache(source: Source) -> Path | None:
+    """Return where huggingface_hub keeps that file, if it was downloaded by other means."""
+    if (address := _hub_address(source)) is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache  # half a second
+
+    repository, file, revision = address
+    path = try_to_load_from_cache(repository, file, revision=revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _hub_download(source: Source, patience: Patience) -> Download:
+    """Return the download of a hub file: address, token and offline mode are the hub library's.
+
+    The bytes come over our own HTTP, since hf_hub_download (2.4) begins anew after a kill, waits
+    as long as any Retry-After says, and six minutes for a hub that does not answer.
+    """
+    from huggingface_hub import constants, get_token, hf_hub_url  # half a second
+
+    address = _hub_address(source)
+    assert address is not None  # noqa: S101 (the caller saw the scheme)
+    repository, file, revision = address
+    if constants.HF_HUB_OFFLINE:
+        raise SourceError(f"{source.uri} is in no cache here, and HF_HUB_OFFLINE is set")
+    token = get_token()
+    return Download(
+        url=hf_hub_url(repository, file, revision=revision),
+        title=source.uri,
+        credentials_hint=(
+            "set HF_TOKEN to a token that may read it (for a gated model, accept its terms on its "
+            "page first), and check that the repository exists"
+        ),
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        https_only=constants.ENDPOINT.startswith("https:"),  # a mirror nearby may have no TLS
+        patience=patience,
+    )
+
+
+def _copy_from_s3(
+    source: Source, part: Path, patience: Patience, progress: Progress | None
+) -> None:
+    try:
+        import s3fs
+        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+        from fsspec.callbacks import Callback
+    except ImportError as error:
+        raise SourceError(
+            f"{source.uri}: reading from S3 needs `pip install 'bandstand[s3]'` ({error})"
+        ) from error
+    files = s3fs.S3FileSystem(
+        skip_instance_cache=True,
+        config_kwargs={
+            "connect_timeout": patience.silence_seconds,
+            "read_timeout": patience.silence_seconds,
+            "retries": {"max_attempts": 1},  # s3fs itself tries five times
+        },
+    )
+    hooks = {"report": lambda size, value, **_: progress(value, size)} if progress else {}
+    try:
+        files.get_file(source.uri, str(part), callback=Callback(hooks=hooks))
+    except FileNotFoundError as error:
+        raise SourceError(f"{source.uri}: no such bucket or key") from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
+        raise SourceError(
+            f"{source.uri}: {error}; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL "
+            "say who we are and where it is"
+        ) from error

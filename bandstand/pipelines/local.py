@@ -1,0 +1,108 @@
+"""The pipelines in this very process: what the command line and batch runs use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+
+from bandstand.audio.decode import DecodeLimits
+from bandstand.models.card import Card, get_card, load_cards
+from bandstand.models.repository import ModelRepository
+from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer
+from bandstand.pipelines.features import FeaturesPipeline
+from bandstand.pipelines.genre import DEFAULT_MODEL, DEFAULT_TOP_K, GenrePipeline
+from bandstand.pipelines.prepare import Prepared, prepare
+from bandstand.runners.base import Array, Runner
+from bandstand.runners.batching import MicroBatcher
+from bandstand.runners.load import load_runner
+from bandstand.settings import Settings, get_settings
+
+
+class LocalPreparation:
+    """Prepares recordings on this process's threads."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+
+    async def prepare(self, audio: bytes, card: Card) -> Prepared:
+        """See `bandstand.pipelines.prepare.prepare`."""
+        return await asyncio.to_thread(prepare, audio, card, self._limits)
+
+
+class LocalModel:
+    """A runner in this process behind a micro-batcher, loaded when first asked."""
+
+    def __init__(self, card: Card, version: int, runner: Runner) -> None:
+        self.card = card
+        self.version = version
+        self.runner = runner
+        self._batcher = MicroBatcher(
+            runner.run, max_size=card.batch.max_size, max_delay_ms=card.batch.max_delay_ms
+        )
+
+    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer one batch."""
+        return await self._batcher.submit(dict(inputs))
+
+    async def aclose(self) -> None:
+        """Finish what was begun and let the model go."""
+        await self._batcher.aclose()
+        self.runner.close()
+
+
+class _ModelsOnDemand(dict[str, LocalModel]):
+    """Installed models by name, each loaded at its first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._repository = ModelRepository(settings.repository)
+
+    def __missing__(self, name: str) -> LocalModel:
+        if name not in load_cards() or not self._repository.versions(name):
+            raise KeyError(name)
+        installed = self._repository.latest(name)
+        card = get_card(name)
+        runner = load_runner(
+            card,
+            installed.model_path,
+            runtime=self._settings.runtime,
+            precision=self._settings.precision,
+            threads=self._settings.threads_per_runner,
+        )
+        self[name] = LocalModel(card, installed.version, runner)
+        return self[name]
+
+
+class LocalPipelines:
+    """Everything Bandstand answers, without a server; an async context manager."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        settings = settings or get_settings()
+        preparation = LocalPreparation(DecodeLimits.from_settings(settings))
+        self._models = _ModelsOnDemand(settings)
+        self._genre = GenrePipeline(preparation, self._models)
+        self._features = FeaturesPipeline(preparation, get_card(DEFAULT_MODEL))
+
+    async def __aenter__(self) -> LocalPipelines:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        for model in self._models.values():
+            await model.aclose()
+
+    async def classify(
+        self, data: bytes, *, model: str | None = None, top_k: int = DEFAULT_TOP_K
+    ) -> GenreAnswer:
+        """Name the genre of one encoded recording; see `GenrePipeline.predict`."""
+        return await self._genre.predict(data, model=model, top_k=top_k)
+
+    async def features(self, data: bytes) -> FeaturesAnswer:
+        """Compute the features of one encoded recording; see `FeaturesPipeline.analyze`."""
+        return await self._features.analyze(data)

@@ -1,0 +1,260 @@
+"""Micro-batching: what many callers ask at once becomes one call of the model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bandstand.errors import (
+    ModelMismatchError,
+    NonFiniteOutputError,
+    UnavailableError,
+    UnusableRequestError,
+)
+from bandstand.runners.base import Array
+from bandstand.runners.checks import finite_rows
+
+Batch = dict[str, Array]
+Run = Callable[[Batch], Batch]
+StillWanted = Callable[[], Awaitable[bool]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One submission, or one piece of a large one, and where its answer goes."""
+
+    inputs: Batch
+    rows: int
+    still_wanted: StillWanted | None
+    answer: asyncio.Future[Batch]
+    since: float = field(default_factory=time.monotonic)
+
+    def fits(self, other: _Entry) -> bool:
+        """Say whether both can be stacked into one batch."""
+        return self.inputs.keys() == other.inputs.keys() and all(
+            a.dtype == other.inputs[name].dtype and a.shape[1:] == other.inputs[name].shape[1:]
+            for name, a in self.inputs.items()
+        )
+
+    def settle(self, outcome: Batch | BaseException) -> None:
+        """Answer, unless the submitter has left."""
+        if self.answer.done():
+            return
+        if isinstance(outcome, BaseException):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
+class MicroBatcher:
+    """Stacks what is asked while the model is busy, in the order it was asked.
+
+    The model is called in one thread of its own, never twice at once. An idle model is called at
+    once (or after `max_delay_ms`), so batching costs a lone request nothing. Belongs to one event
+    loop.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_size: int,
+        max_delay_ms: float = 0.0,
+        on_batch: Callable[[int, float, float], None] | None = None,
+    ) -> None:
+        """Wrap a model; threads and tasks start with the first submission.
+
+        Args:
+            run: maps a batch to the model's outputs, row for row; called in the worker thread.
+            max_size: most rows in one call.
+            max_delay_ms: how long the oldest row may wait for others while the model is idle.
+            on_batch: told after each call its rows, its seconds, and how many seconds its oldest
+                row had waited.
+        """
+        self._run = run
+        self._max_size = max_size
+        self._max_delay = max_delay_ms / 1000
+        self._on_batch = on_batch
+        self._queue: deque[_Entry] = deque()
+        self._arrival = asyncio.Event()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="micro-batch")
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def submit(self, inputs: Batch, still_wanted: StillWanted | None = None) -> Batch:
+        """Return the outputs for one or more rows.
+
+        A submitter that is cancelled, or that `still_wanted` answers False for, costs no
+        inference if its rows were not being computed yet.
+
+        Args:
+            inputs: an array per input, rows first.
+            still_wanted: asked just before the rows are computed.
+
+        Raises:
+            UnusableRequestError: no rows, or not as many for each input.
+            NonFiniteOutputError: the model answered NaN or infinity for one of these rows.
+            UnavailableError: closed, or no longer wanted.
+            BandstandError: whatever the model raised for these rows alone.
+        """
+        if self._closing:
+            raise UnavailableError("this model is being unloaded")
+        counts = {len(array) if array.ndim else 0 for array in inputs.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise UnusableRequestError(
+                f"a batch has one or more rows, as many for each input; given: {sorted(counts)}"
+            )
+        (rows,) = counts
+        answers = [
+            self._enqueue(
+                {name: a[start : start + self._max_size] for name, a in inputs.items()},
+                min(self._max_size, rows - start),
+                still_wanted,
+            )
+            for start in range(0, rows, self._max_size)
+        ]
+        try:
+            pieces = await asyncio.gather(*answers)
+        finally:
+            for answer in answers:  # one piece failed: the others need no computing
+                answer.cancel()
+        return pieces[0] if len(pieces) == 1 else _stack(pieces)
+
+    async def aclose(self, *, drain: bool = True) -> None:
+        """Take no more, then answer what is queued (or refuse it, `drain=False`) and stop."""
+        self._closing = True
+        if not drain:
+            for entry in self._queue:
+                entry.settle(UnavailableError("this model is being unloaded"))
+            self._queue.clear()
+        self._arrival.set()
+        if self._dispatcher is not None:
+            await self._dispatcher
+        self._worker.shutdown(wait=False)  # idle by now
+
+    def _enqueue(
+        self, inputs: Batch, rows: int, still_wanted: StillWanted | None
+    ) -> asyncio.Future[Batch]:
+        loop = asyncio.get_running_loop()
+        entry = _Entry(inputs, rows, still_wanted, loop.create_future())
+        self._queue.append(entry)
+        self._arrival.set()
+        if self._dispatcher is None:
+            self._dispatcher = loop.create_task(
+                self._dispatch(),
+                name="micro-batch",
+                context=Context(),  # not the first request's: its logs are not about that alone
+            )
+        return entry.answer
+
+    async def _dispatch(self) -> None:
+        while True:
+            while not self._queue:
+                if self._closing:
+                    return
+                self._arrival.clear()
+                await self._arrival.wait()
+            await self._wait_for_company()
+            batch = await self._take()
+            try:
+                await self._compute(batch)
+            except Exception as error:  # the dispatcher must outlive a bug in what it calls
+                logger.exception("micro-batch")
+                for entry in batch:
+                    entry.settle(error)
+
+    async def _wait_for_company(self) -> None:
+        """Wait until a full batch is here, or the oldest row has waited its time."""
+        while self._queue and not self._closing:
+            left = self._queue[0].since + self._max_delay - time.monotonic()
+            if left <= 0 or sum(entry.rows for entry in self._queue) >= self._max_size:
+                return
+            self._arrival.clear()
+            try:
+                await asyncio.wait_for(self._arrival.wait(), left)
+            except TimeoutError:
+                return
+
+    async def _take(self) -> list[_Entry]:
+        """Take the next batch off the queue: first come, first served, leavers left out."""
+        batch: list[_Entry] = []
+        room = self._max_size
+        while self._queue and self._queue[0].rows <= room:
+            if batch and not batch[0].fits(self._queue[0]):
+                break
+            entry = self._queue.popleft()
+            if await _is_wanted(entry):
+                batch.append(entry)
+                room -= entry.rows
+        return batch
+
+    async def _compute(self, batch: Sequence[_Entry]) -> None:
+        batch = [entry for entry in batch if not entry.answer.done()]
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        try:
+            outcomes = await loop.run_in_executor(self._worker, _call, self._run, batch)
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].settle(error)
+            else:  # one of them is to blame; the others shall not pay for it
+                for entry in batch:
+                    await self._compute([entry])
+            return
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            entry.settle(outcome)
+        if self._on_batch is not None:
+            rows = sum(entry.rows for entry in batch)
+            self._on_batch(rows, time.monotonic() - started, started - batch[0].since)
+
+
+async def _is_wanted(entry: _Entry) -> bool:
+    if entry.answer.done():
+        return False
+    if entry.still_wanted is None:
+        return True
+    try:
+        if not await entry.still_wanted():
+            entry.settle(UnavailableError("dropped: nobody waits for the answer any more"))
+    except Exception as error:  # its own fault, and nobody else's
+        entry.settle(error)
+    return not entry.answer.done()
+
+
+def _call(run: Run, batch: Sequence[_Entry]) -> list[Batch | BaseException]:
+    """Compute a batch in the worker thread; return each entry's answer or its own failure."""
+    rows = sum(entry.rows for entry in batch)
+    outputs = run(_stack([entry.inputs for entry in batch]))
+    if any(len(array) != rows for array in outputs.values()):
+        shapes = {name: array.shape for name, array in outputs.items()}
+        raise ModelMismatchError(f"the model answered {rows} rows with {shapes}")
+    finite = finite_rows(outputs)
+    outcomes: list[Batch | BaseException] = []
+    end = 0
+    for entry in batch:
+        start, end = end, end + entry.rows
+        if not finite[start:end].all():
+            outcomes.append(NonFiniteOutputError("the model answered NaN or infinity"))
+        elif len(batch) == 1:
+            outcomes.append(outputs)
+        else:  # copied, since a view would keep the whole batch in memory
+            outcomes.append({name: array[start:end].copy() for name, array in outputs.items()})
+    return outcomes
+
+
+def _stack(pieces: Sequence[Batch]) -> Batch:
+    if len(pieces) == 1:
+        return pieces[0]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

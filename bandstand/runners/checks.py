@@ -1,0 +1,120 @@
+"""What a model file must be to fit its card, and what a batch must be to fit the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bandstand.errors import ModelMismatchError, UnusableRequestError
+from bandstand.models.card import Card, Tensor
+from bandstand.runners.base import Array
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTensor:
+    """An input or output as the file has it.
+
+    Attributes:
+        dtype: numpy's name of it.
+        shape: every axis, the batch's first; None where any length will do.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+def check_graph(card: Card, inputs: Sequence[GraphTensor], outputs: Sequence[GraphTensor]) -> None:
+    """Compare a file's inputs and outputs with its card's.
+
+    The batch axis must be dynamic. Another axis that the file leaves open takes what the card
+    says, as in Triton.
+
+    Raises:
+        ModelMismatchError: names the tensor, the card's value and the file's.
+    """
+    for kind, promised, found in (
+        ("input", card.inputs, inputs),
+        ("output", card.outputs, outputs),
+    ):
+        by_name = {tensor.name: tensor for tensor in found}
+        names = {tensor.name for tensor in promised}
+        if names != by_name.keys():
+            raise ModelMismatchError(
+                f"{card.name}: the card has the {kind}s {sorted(names)}, the file {sorted(by_name)}"
+            )
+        for tensor in promised:
+            _check_tensor(f"{card.name}: {kind} {tensor.name!r}", tensor, by_name[tensor.name])
+
+
+def _check_tensor(what: str, promised: Tensor, found: GraphTensor) -> None:
+    if promised.dtype != found.dtype:
+        raise ModelMismatchError(f"{what} is {promised.dtype} in the card, {found.dtype} in file")
+    card_shape = (None, *promised.shape)
+    same_rank = len(card_shape) == len(found.shape)
+    fits = same_rank and all(
+        theirs in (None, ours) for ours, theirs in zip(card_shape, found.shape, strict=True)
+    )
+    if not fits:
+        raise ModelMismatchError(
+            f"{what} is {_words(card_shape)} in the card, {_words(found.shape)} in the file"
+        )
+
+
+def _words(shape: Sequence[int | None]) -> str:
+    return "[" + ", ".join("any" if axis is None else str(axis) for axis in shape) + "]"
+
+
+def check_batch(card: Card, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the inputs, C-contiguous, after comparing them with the card.
+
+    Raises:
+        UnusableRequestError: other names, dtypes or shapes, no row, or not as many for each input.
+    """
+    names = {tensor.name for tensor in card.inputs}
+    if names != inputs.keys():
+        raise UnusableRequestError(
+            f"{card.name} takes the inputs {sorted(names)}, given were {sorted(inputs)}"
+        )
+    rows = {len(array) if array.ndim else 0 for array in inputs.values()}
+    if len(rows) != 1 or 0 in rows:
+        raise UnusableRequestError(
+            f"{card.name} takes one or more rows, as many for each input; given: {sorted(rows)}"
+        )
+    for tensor in card.inputs:
+        array = inputs[tensor.name]
+        if array.dtype.name != tensor.dtype or array.shape[1:] != tensor.shape:
+            raise UnusableRequestError(
+                f"{card.name}: input {tensor.name!r} is {tensor.dtype} of shape "
+                f"{_words((None, *tensor.shape))}, given was {array.dtype} of {list(array.shape)}"
+            )
+    return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+
+
+def own_outputs(card: Card, rows: int, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the card's outputs in arrays that own their memory, float16 widened to float32.
+
+    Raises:
+        ModelMismatchError: an output's shape is not what the card says.
+    """
+    owned = {}
+    for tensor in card.outputs:
+        array = outputs[tensor.name]
+        if array.shape != (rows, *tensor.shape):
+            raise ModelMismatchError(
+                f"{card.name}: output {tensor.name!r} came as {list(array.shape)}, "
+                f"the card says {[rows, *tensor.shape]}"
+            )
+        dtype = np.float32 if tensor.dtype == "float16" else array.dtype
+        keep = array.flags.owndata and array.dtype == dtype
+        owned[tensor.name] = array if keep else np.array(array, dtype=dtype)
+    return owned
+
+
+def finite_rows(outputs: Mapping[str, Array]) -> Array:
+    """Return for each row whether all its outputs are finite; bool, shape (rows,)."""
+    masks = [np.isfinite(array.reshape(len(array), -1)).all(axis=1) for array in outputs.values()]
+    finite: Array = np.logical_and.reduce(masks)
+    return finite

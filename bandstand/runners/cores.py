@@ -1,0 +1,38 @@
+"""What this process may compute with: cores, and arithmetic."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+from pathlib import Path
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+CPU_FLAGS = Path("/proc/cpuinfo")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def available_cores(cgroup_limit: Path = CGROUP_LIMIT) -> int:
+    """Return how many threads can really run at once.
+
+    The fewer of the cores this process is pinned to, and the CPU time its container is granted
+    (cgroup v2 `cpu.max`: quota and period in microseconds), rounded up; never below 1.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cgroup_limit.read_text(encoding="ascii").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
+        pass
+    return max(cores, 1)
+
+
+@cache
+def has_bf16() -> bool:
+    """Return whether the CPU multiplies bfloat16 natively (AVX512_BF16 or AMX_BF16)."""
+    try:
+        lines = CPU_FLAGS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not BF16_FLAGS.isdisjoint(flags.split())

@@ -1,0 +1,118 @@
+"""ONNX Runtime, on the CPU or a CUDA device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from bandstand.errors import ModelMismatchError, UnavailableError
+from bandstand.models.card import Card
+from bandstand.runners.base import Array, RunnerInfo
+from bandstand.runners.checks import GraphTensor, check_batch, check_graph, own_outputs
+
+Device = Literal["cpu", "cuda"]
+
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+}
+
+
+class OnnxRunner:
+    """One ONNX Runtime session; the session itself may be called from several threads."""
+
+    def __init__(
+        self, card: Card, model_path: Path, *, threads: int, device: Device = "cpu"
+    ) -> None:
+        """Load a model and compare it with its card.
+
+        Args:
+            card: what the model must be.
+            model_path: the ONNX file.
+            threads: compute threads, at least 1.
+            device: `cuda` needs onnxruntime-gpu and a CUDA device.
+
+        Raises:
+            UnavailableError: the package is not installed, or there is no such device.
+            ModelMismatchError: the file is missing, broken, or other than the card says.
+        """
+        try:
+            import onnxruntime  # a second; and only one of its two packages can be installed
+        except ImportError as error:
+            raise UnavailableError(
+                "ONNX Runtime is not installed: pip install 'bandstand[cpu]' (or [gpu])"
+            ) from error
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise UnavailableError(
+                f"this ONNX Runtime has no {provider}: pip install 'bandstand[gpu]'"
+            )
+        try:
+            session = onnxruntime.InferenceSession(
+                str(model_path), _options(onnxruntime, threads), providers=[provider]
+            )
+        except Exception as error:  # its errors share no base
+            raise ModelMismatchError(
+                f"{card.name}: ONNX Runtime cannot load {model_path}: {error}"
+            ) from error
+        if session.get_providers()[0] != provider:  # it falls back to the CPU with a log line
+            raise UnavailableError(f"ONNX Runtime could not start {provider}: see its log")
+        check_graph(card, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
+        self._session: Any = session
+        self._card = card
+        self._info = RunnerInfo("onnxruntime", onnxruntime.__version__, "f32", threads, device)
+
+    @property
+    def card(self) -> Card:
+        """The card it was loaded for and checked against."""
+        return self._card
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Runtime, version, precision, threads, device."""
+        return self._info
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs of one batch.
+
+        Raises:
+            UnusableRequestError: names, shapes or dtypes that the card does not have.
+            UnavailableError: it was closed.
+        """
+        session = self._session
+        if session is None:
+            raise UnavailableError(f"{self._card.name} was closed")
+        batch = check_batch(self._card, inputs)
+        names = [tensor.name for tensor in self._card.outputs]
+        outputs = dict(zip(names, session.run(names, batch), strict=True))
+        return own_outputs(self._card, len(next(iter(batch.values()))), outputs)
+
+    def close(self) -> None:
+        """Let go of the session; calls that are running finish."""
+        self._session = None
+
+
+def _options(onnxruntime: Any, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; what matters is raised
+    # Threads that wait by spinning take the cores from the other models of the machine: five times
+    # the CPU time for a small convolution on two cores, and no call was faster for it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _tensors(nodes: Sequence[Any]) -> list[GraphTensor]:
+    return [
+        GraphTensor(
+            node.name,
+            DTYPES.get(node.type, node.type),
+            tuple(axis if isinstance(axis, int) else None for axis in node.shape),
+        )
+        for node in nodes
+    ]

@@ -1,0 +1,107 @@
+"""OpenVINO on the CPU, in float32 or, where the CPU multiplies it, bfloat16."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from bandstand.errors import ModelMismatchError, UnavailableError
+from bandstand.models.card import Card
+from bandstand.runners.base import Array, RunnerInfo
+from bandstand.runners.checks import GraphTensor, check_batch, check_graph, own_outputs
+
+
+class OpenVinoRunner:
+    """One compiled model with one stream that uses all its threads.
+
+    An infer request is not thread-safe, and with one stream a second request would only wait
+    inside OpenVINO, so callers take turns on a lock.
+    """
+
+    def __init__(
+        self, card: Card, model_path: Path, *, threads: int, precision: Literal["f32", "bf16"]
+    ) -> None:
+        """Load a model and compare it with its card.
+
+        Args:
+            card: what the model must be.
+            model_path: the ONNX file.
+            threads: compute threads, at least 1.
+            precision: arithmetic inside; inputs and outputs are the card's either way.
+
+        Raises:
+            UnavailableError: the package is not installed.
+            ModelMismatchError: the file is missing, broken, or other than the card says.
+        """
+        try:
+            import openvino  # a second, and not there on GPU machines
+        except ImportError as error:
+            raise UnavailableError(
+                "OpenVINO is not installed: pip install 'bandstand[cpu]'"
+            ) from error
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(model_path))
+            check_graph(card, _tensors(model.inputs), _tensors(model.outputs))
+            compiled = core.compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bf16 where it can
+                    "INFERENCE_NUM_THREADS": threads,
+                    "NUM_STREAMS": 1,
+                    # Pinned threads of several models would share the first cores.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        except RuntimeError as error:
+            raise ModelMismatchError(
+                f"{card.name}: OpenVINO cannot load {model_path}: {error}"
+            ) from error
+        self._request: Any = compiled.create_infer_request()
+        self._lock = threading.Lock()
+        self._card = card
+        self._info = RunnerInfo("openvino", openvino.__version__, precision, threads)
+
+    @property
+    def card(self) -> Card:
+        """The card it was loaded for and checked against."""
+        return self._card
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Runtime, version, precision, threads."""
+        return self._info
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs of one batch.
+
+        Raises:
+            UnusableRequestError: names, shapes or dtypes that the card does not have.
+            UnavailableError: it was closed.
+        """
+        batch = check_batch(self._card, inputs)
+        with self._lock:
+            if self._request is None:
+                raise UnavailableError(f"{self._card.name} was closed")
+            results = self._request.infer(batch, share_inputs=True)  # the outputs are copied
+        outputs = {tensor.name: results[tensor.name] for tensor in self._card.outputs}
+        return own_outputs(self._card, len(next(iter(batch.values()))), outputs)
+
+    def close(self) -> None:
+        """Let go of the model once the call that is running has finished."""
+        with self._lock:
+            self._request = None
+
+
+def _tensors(ports: Sequence[Any]) -> list[GraphTensor]:
+    return [
+        GraphTensor(
+            port.any_name,
+            port.element_type.to_dtype().name,
+            tuple(axis.get_length() if axis.is_static else None for axis in port.partial_shape),
+        )
+        for port in ports
+    ]

@@ -1,0 +1,150 @@
+"""What every benchmark's result says about itself: hardware, versions, command, tables, notes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+_PACKAGES = (
+    "bandstand",
+    "numpy",
+    "scipy",
+    "librosa",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "bentoml",
+    "litserve",
+    "av",
+    "soxr",
+)
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a report; cells are shown as they are, numbers with four digits."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | int]]
+
+
+def machine() -> dict[str, object]:
+    """Return what the numbers depend on: processor, load, versions.
+
+    `load_average` is that of the last 1, 5 and 15 minutes; more than a few tenths a core at the
+    start means that others were at work.
+    """
+    model, flags = _processor()
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "flags": {flag: flag in flags for flag in _FLAGS},
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": _versions(),
+    }
+
+
+def write_report(
+    name: str,
+    title: str,
+    command: str,
+    tables: Sequence[Table],
+    notes: Sequence[str] = (),
+    *,
+    measured_on: dict[str, object] | None = None,
+    directory: Path = RESULTS,
+) -> str:
+    """Write `<name>.md` for people and `<name>.json` for programs.
+
+    Args:
+        name: file name without ending.
+        title: heading.
+        command: what makes these numbers again.
+        tables: the numbers.
+        notes: how they were measured, one point each.
+        measured_on: `machine()` taken before measuring, so that the load is not our own; None:
+            taken now.
+        directory: where to write.
+
+    Returns:
+        The Markdown text.
+    """
+    facts = machine() if measured_on is None else measured_on
+    directory.mkdir(parents=True, exist_ok=True)
+    content = {
+        "title": title,
+        "command": command,
+        "machine": facts,
+        "tables": [asdict(table) for table in tables],
+        "notes": list(notes),
+    }
+    text = _markdown(title, command, facts, tables, notes)
+    (directory / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (directory / f"{name}.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _processor() -> tuple[str, frozenset[str]]:
+    """Return the processor's name and flags; only Linux tells the flags."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    pairs = (line.partition(":") for line in lines)
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    return facts.get("model name", platform.machine()), frozenset(facts.get("flags", "").split())
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _markdown(
+    title: str,
+    command: str,
+    facts: dict[str, object],
+    tables: Sequence[Table],
+    notes: Sequence[str],
+) -> str:
+    lines = [f"# {title}", "", f"`{command}`", ""]
+    for table in tables:
+        lines += [f"## {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns))]
+        lines += [*(_row(row) for row in table.rows), ""]
+    if notes:
+        lines += ["## How it was measured", "", *(f"- {note}" for note in notes), ""]
+    lines += ["## Hardware and versions", "", _row(("", "")), _row(("---", "---"))]
+    for key, value in facts.items():
+        lines.append(_row((key.replace("_", " "), _said(value))))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str | float | int]) -> str:
+    return "| " + " | ".join(_said(cell) for cell in cells) + " |"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        if all(isinstance(item, bool) for item in value.values()):
+            return " ".join(key for key, present in value.items() if present) or "none"
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,65 @@
+"""On SIGTERM a worker outlives the gateway, so that what the gateway has begun can be finished.
+
+The supervisor signals all processes at once. The gateway stops accepting and finishes what is in
+flight; were its workers gone by then, those requests would fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import psutil
+
+_POLL_SECONDS = 0.1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _gateway_is_up(gateway: str) -> bool:
+    """Tell whether a sibling process still serves the gateway."""
+    try:
+        siblings = psutil.Process(os.getppid()).children()
+    except psutil.Error:
+        return False
+    for sibling in siblings:
+        try:
+            command = sibling.cmdline()
+            if sibling.status() == psutil.STATUS_ZOMBIE or "--service-name" not in command:
+                continue
+            if command[command.index("--service-name") + 1] == gateway:
+                return True
+        except (psutil.Error, IndexError):
+            continue
+    return False
+
+
+def outlive_gateway(gateway: str, drain_seconds: float) -> None:
+    """Delay this worker's own shutdown until the gateway is gone, or the time is up.
+
+    Call it inside the running event loop, after the server has installed its signal handlers.
+    """
+    loop = asyncio.get_running_loop()
+    servers: dict[signal.Signals, Any] = {s: signal.getsignal(s) for s in _SIGNALS}
+    began: list[float] = []
+
+    def poll(stop: Callable[[], None]) -> None:
+        if _gateway_is_up(gateway) and monotonic() - began[0] < drain_seconds:
+            loop.call_later(_POLL_SECONDS, poll, stop)
+        else:
+            stop()
+
+    def delayed(number: int, frame: FrameType | None) -> None:
+        handler = servers[signal.Signals(number)]
+        if began:
+            return
+        began.append(monotonic())
+        loop.call_soon_threadsafe(poll, lambda: handler(number, frame))
+
+    for number in _SIGNALS:
+        if callable(servers[number]):
+            signal.signal(number, delayed)

@@ -1,0 +1,92 @@
+"""The preprocessing runner: decodes, resamples, cuts windows, runs host front ends."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from concurrent.futures import ThreadPoolExecutor
+
+import bentoml
+import numpy as np
+
+from bandstand.audio.decode import DecodeLimits
+from bandstand.models.card import get_card
+from bandstand.pipelines.genre import DEFAULT_MODEL
+from bandstand.pipelines.prepare import prepare
+from bandstand.runners.cores import available_cores
+from bandstand.settings import get_settings
+from bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
+from bentos.worker import (
+    Arrays,
+    ClientGoneError,
+    Facts,
+    RefusePickles,
+    answer,
+    client_waits,
+    start_worker,
+)
+
+_SETTINGS = get_settings()
+_WORKERS, _THREADS = preprocess_layout(_SETTINGS, available_cores())
+
+
+def probe_recording() -> bytes:
+    """Return one second of a 440 Hz tone as a WAV file: what warm-up and readiness try."""
+    rate = 22_050
+    tone = 0.1 * np.sin(2 * np.pi * 440.0 * np.arange(rate) / rate)
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((tone * 32767).astype("<i2").tobytes())
+    return content.getvalue()
+
+
+@bentoml.service(name=PREPROCESSOR, workers=_WORKERS, **service_config(_SETTINGS))
+class Preprocessor:
+    """CPU work on recordings, scaled apart from the models."""
+
+    def __init__(self) -> None:
+        self._limits = DecodeLimits.from_settings(_SETTINGS)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        self._turn = asyncio.Semaphore(_THREADS)
+
+    @bentoml.on_startup
+    async def warm_up(self) -> None:
+        """Build filter banks and load libraries before the first request comes."""
+        start_worker(_SETTINGS)
+        prepare(probe_recording(), get_card(DEFAULT_MODEL), self._limits)
+
+    @bentoml.api
+    async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
+        """Prepare one recording.
+
+        Args:
+            block: array `audio` (uint8, the encoded bytes) and fact `card`.
+            ctx: the request, to notice a caller that hung up.
+        """
+        still_wanted = client_waits(ctx)
+
+        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
+            card = get_card(facts["card"])
+            async with self._turn:
+                if not await still_wanted():
+                    raise ClientGoneError("the client hung up")
+                prepared = await asyncio.get_running_loop().run_in_executor(
+                    self._pool, prepare, arrays["audio"].tobytes(), card, self._limits
+                )
+            return (
+                {
+                    "starts_seconds": prepared.starts_seconds,
+                    "durations_seconds": prepared.durations_seconds,
+                    **prepared.inputs,
+                },
+                {"audio": prepared.audio.model_dump(), "timings_ms": prepared.timings_ms},
+            )
+
+        return await answer(block, work)
+
+
+Preprocessor.add_asgi_middleware(RefusePickles)

@@ -1,0 +1,157 @@
+"""The gateway's side of a worker: pipelines do not know that processes are between."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import numpy as np
+from bentoml.exceptions import BentoMLException
+
+from bandstand.errors import BandstandError, UnavailableError
+from bandstand.models.card import Card
+from bandstand.pipelines.answers import AudioFacts
+from bandstand.pipelines.prepare import Prepared, front_end_key
+from bandstand.runners.base import Array
+from bandstand.runners.wire import pack, unpack
+from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
+
+_RETRY_AFTER_SECONDS = 2.0
+_ATTEMPTS = 2
+# Hashing releases the interpreter lock; below this it is not worth a thread.
+_HASH_INLINE_BYTES = 4 * 1024 * 1024
+
+Call = Callable[[bytes], Awaitable[bytes]]
+
+
+async def call_worker(
+    worker: str, call: Call, arrays: Mapping[str, Array], facts: Mapping[str, Any]
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Send one block to a worker and read its answer.
+
+    Workers compute pure functions, so a call that a dying worker dropped is repeated once; the
+    repetition waits in the socket's queue until the worker is back.
+
+    Raises:
+        BandstandError: what the worker refused with.
+        UnavailableError: the worker died twice, or cannot be reached.
+    """
+    block = pack(arrays, {**facts, "request_id": request_id.get()})
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            answer = await call(block)
+            break
+        except (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException) as error:
+            if attempt == _ATTEMPTS or not isinstance(error, aiohttp.ClientConnectionError):
+                raise UnavailableError(
+                    f"the {worker} is not available", retry_after=_RETRY_AFTER_SECONDS
+                ) from error
+            RETRIES.labels(worker).inc()
+    outputs, answered = unpack(answer)
+    if "error" in answered:
+        raise BandstandError.from_fields(answered["error"])
+    return outputs, answered
+
+
+class FeatureCache:
+    """The most recently used prepared recordings, by content and front end; bounded."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._kept: OrderedDict[tuple[str, str], Prepared] = OrderedDict()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._entries > 0
+
+    def get(self, key: tuple[str, str]) -> Prepared | None:
+        """Return what is kept under `key`, and count the lookup."""
+        found = self._kept.get(key)
+        CACHE_LOOKUPS.labels("hit" if found else "miss").inc()
+        if found:
+            self._kept.move_to_end(key)
+        return found
+
+    def put(self, key: tuple[str, str], prepared: Prepared) -> None:
+        """Keep `prepared`, forgetting the one unused for longest if need be."""
+        self._kept[key] = prepared
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._entries:
+            self._kept.popitem(last=False)
+
+
+async def _sha256(content: bytes) -> str:
+    if len(content) <= _HASH_INLINE_BYTES:
+        return hashlib.sha256(content).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
+
+
+class RemotePreparation:
+    """Prepares recordings in the preprocessor; remembers features, which are small."""
+
+    def __init__(self, worker: str, call: Call, cache: FeatureCache) -> None:
+        self._worker = worker
+        self._call = call
+        self._cache = cache
+
+    async def prepare(self, audio: bytes, card: Card) -> Prepared:
+        """See `bandstand.pipelines.prepare.prepare`."""
+        cached = self._cache.enabled and card.front_end.kind == "librosa_features"
+        if not cached:
+            return await self._compute(audio, card)
+        key = (await _sha256(audio), front_end_key(card))
+        prepared = self._cache.get(key)
+        if prepared is None:
+            prepared = await self._compute(audio, card)
+            self._cache.put(key, prepared)
+            return prepared
+        return Prepared(
+            prepared.inputs,
+            prepared.starts_seconds,
+            prepared.durations_seconds,
+            prepared.audio,
+            dict.fromkeys(prepared.timings_ms, 0.0),
+        )
+
+    async def _compute(self, audio: bytes, card: Card) -> Prepared:
+        with stage("prepare"):
+            arrays, facts = await call_worker(
+                self._worker,
+                self._call,
+                {"audio": np.frombuffer(audio, np.uint8)},
+                {"card": card.name},
+            )
+        for name, milliseconds in facts["timings_ms"].items():
+            STAGE_SECONDS.labels(name).observe(milliseconds / 1e3)
+        return Prepared(
+            inputs={tensor.name: arrays[tensor.name] for tensor in card.inputs},
+            starts_seconds=arrays["starts_seconds"],
+            durations_seconds=arrays["durations_seconds"],
+            audio=AudioFacts.model_validate(facts["audio"]),
+            timings_ms=facts["timings_ms"],
+        )
+
+
+class RemoteModel:
+    """A model in a runner process."""
+
+    def __init__(self, card: Card, version: int, worker: str, call: Call) -> None:
+        self.card = card
+        self.version = version
+        self.runtime: str | None = None
+        self._worker = worker
+        self._call = call
+
+    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer one batch; also learns version and runtime from the answer."""
+        with stage("inference"):
+            outputs, facts = await call_worker(self._worker, self._call, inputs, {})
+        self.version = facts["version"]
+        runner = facts["runner"]
+        self.runtime = f"{runner['runtime']} {runner['runtime_version']} {runner['precision']}"
+        return outputs

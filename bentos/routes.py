@@ -1,0 +1,272 @@
+"""The HTTP surface, as a FastAPI app: one OpenAPI page, one shape for every refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from bandstand import __version__
+from bandstand.errors import (
+    BandstandError,
+    DeadlineExceededError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    RouteNotFoundError,
+)
+from bandstand.models.card import Quality, get_card
+from bandstand.pipelines.answers import (
+    ErrorAnswer,
+    FeaturesAnswer,
+    GenreAnswer,
+    HealthAnswer,
+    ModelsAnswer,
+)
+from bandstand.pipelines.genre import DEFAULT_TOP_K
+from bentos.edge import error_response
+from bentos.intake import Intake, read_intake
+from bentos.surface import Surface
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "The request cannot be read."},
+    403: {"model": ErrorAnswer, "description": "The URL points to an address that is refused."},
+    404: {"model": ErrorAnswer, "description": "No such model."},
+    409: {"model": ErrorAnswer, "description": "The model is not installed."},
+    413: {"model": ErrorAnswer, "description": "Too many bytes, or too many seconds."},
+    415: {"model": ErrorAnswer, "description": "Not audio in a format that can be decoded."},
+    422: {"model": ErrorAnswer, "description": "Audio, but unusable: empty, too short, NaN, …"},
+    429: {"model": ErrorAnswer, "description": "Overloaded; see Retry-After."},
+    500: {"model": ErrorAnswer, "description": "A fault of ours."},
+    503: {"model": ErrorAnswer, "description": "A part is starting or gone; see Retry-After."},
+    504: {"model": ErrorAnswer, "description": "Not finished within the deadline."},
+}
+_OPTIONS_SCHEMA = {
+    "model_name": {"type": "string", "description": "as in the query"},
+    "top_k": {"type": "integer", "minimum": 1, "description": "as in the query"},
+}
+_AUDIO_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "Audio in one of three ways: a multipart field, the raw body, or a URL.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}}
+                    | _OPTIONS_SCHEMA,
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["audio_url"],
+                    "properties": {"audio_url": {"type": "string", "format": "uri"}}
+                    | _OPTIONS_SCHEMA,
+                }
+            },
+        },
+    }
+}
+_DESCRIPTION = """\
+Genre and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm, told apart by
+content. Every refusal is `{"error", "error_type", "request_id"}` with a documented status.
+"""
+
+
+class ModelMetrics(BaseModel):
+    """How good a model is, and the proof that came with its export."""
+
+    name: str
+    version: int | None
+    quality: tuple[Quality, ...]
+    report: dict[str, Any] | None
+
+
+class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
+    """The client hung up; there is nobody to answer."""
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    # Serialised once by pydantic itself; FastAPI's own way validates and copies first.
+    return Response(answer.model_dump_json(), status, media_type="application/json")
+
+
+async def _until_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _while_connected(request: Request, work: Awaitable[BaseModel]) -> BaseModel:
+    """Await `work`, but drop it when the client hangs up."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _answer(request: Request, work: Callable[[Intake], Awaitable[BaseModel]]) -> Response:
+    """Read the audio, wait for a turn, work: in one deadline, for a client that stays."""
+    surface: Surface = request.app.state.surface
+    deadline = surface.settings.request_deadline_seconds
+    try:
+        async with asyncio.timeout(deadline):
+            intake = await read_intake(request, surface.fetch_limits)
+
+            async def in_turn() -> BaseModel:
+                async with surface.admission.turn():
+                    return await work(intake)
+
+            return _json(await _while_connected(request, in_turn()))
+    except TimeoutError:
+        raise DeadlineExceededError(f"not finished within {deadline:g} s") from None
+
+
+def create_app() -> FastAPI:
+    """Return the gateway's app; `app.state.surface` is set when its service starts."""
+    app = FastAPI(
+        title="Bandstand",
+        version=__version__,
+        description=_DESCRIPTION,
+        # BentoML's UI files are not ours; FastAPI's pages load scripts from elsewhere.
+        redoc_url=None,
+    )
+    _add_answers(app)
+    _add_models(app)
+    _add_health(app)
+    _add_errors(app)
+    return app
+
+
+def _add_answers(app: FastAPI) -> None:
+    @app.post(
+        "/predict",
+        response_model=GenreAnswer,
+        responses=_REFUSALS,
+        openapi_extra=_AUDIO_BODY,
+        summary="Genre of a recording",
+    )
+    async def predict(
+        request: Request,
+        model_name: Annotated[str | None, Query(max_length=64)] = None,
+        top_k: Annotated[int, Query(ge=1, le=1000)] = DEFAULT_TOP_K,
+    ) -> Response:
+        surface: Surface = request.app.state.surface
+        return await _answer(
+            request,
+            lambda intake: surface.genre.predict(
+                intake.audio, model=intake.options.model_name, top_k=intake.options.top_k
+            ),
+        )
+
+    @app.post(
+        "/analyze/features",
+        response_model=FeaturesAnswer,
+        responses=_REFUSALS,
+        openapi_extra=_AUDIO_BODY,
+        summary="Audio features of a recording, tempo included",
+    )
+    async def analyze_features(request: Request) -> Response:
+        surface: Surface = request.app.state.surface
+        return await _answer(request, lambda intake: surface.features.analyze(intake.audio))
+
+
+def _add_models(app: FastAPI) -> None:
+    @app.get("/models", response_model=ModelsAnswer, summary="Every model, installed or not")
+    async def models(request: Request) -> Response:
+        surface: Surface = request.app.state.surface
+        return _json(await asyncio.to_thread(surface.list_models))
+
+    @app.get(
+        "/models/{name}/metrics",
+        response_model=ModelMetrics,
+        responses={404: _REFUSALS[404]},
+        summary="A model's measured quality and its export's proof",
+    )
+    async def model_metrics(request: Request, name: str) -> Response:
+        surface: Surface = request.app.state.surface
+        card = get_card(name)
+        versions = surface.repository.versions(name)
+        newest = versions[-1] if versions else None
+        report = None if newest is None else surface.repository.report(name, newest)
+        return _json(ModelMetrics(name=name, version=newest, quality=card.quality, report=report))
+
+
+def _add_health(app: FastAPI) -> None:
+    @app.get("/livez", response_model=HealthAnswer, summary="Is the process alive?")
+    async def livez() -> Response:
+        return _json(HealthAnswer(status="ok", version=__version__))
+
+    not_ready: dict[int | str, dict[str, Any]] = {
+        503: {"model": HealthAnswer, "description": "Some part does not answer."}
+    }
+
+    @app.get("/readyz", response_model=HealthAnswer, responses=not_ready, summary="Can it answer?")
+    @app.get("/health", response_model=HealthAnswer, responses=not_ready, summary="As /readyz")
+    async def readyz(request: Request) -> Response:
+        health = await request.app.state.surface.health()
+        return _json(health, 200 if health.status == "ok" else 503)
+
+    @app.get(
+        "/metrics",
+        summary="Prometheus metrics of all processes",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        def collect() -> bytes:
+            if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+                return generate_latest(REGISTRY)
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+
+        return Response(await asyncio.to_thread(collect), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(BandstandError)
+    async def typed(_request: Request, error: BandstandError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return error_response(MalformedRequestError(f"{where}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:  # noqa: PLR2004
+            return error_response(RouteNotFoundError(f"there is no {request.url.path}"))
+        if error.status_code == 405:  # noqa: PLR2004
+            response = error_response(
+                MethodNotAllowedError(f"{request.url.path} does not answer {request.method}")
+            )
+            response.headers.update(error.headers or {})
+            return response
+        return error_response(MalformedRequestError(str(error.detail)))
+
+    @app.exception_handler(ClientGone)
+    async def gone(_request: Request, _error: ClientGone) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, _error: Exception) -> Response:
+        return error_response(BandstandError("an internal error; the log has it"))

@@ -1,0 +1,101 @@
+"""What the routes need, gathered once at start-up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from bandstand import __version__
+from bandstand.audio.fetch import FetchLimits
+from bandstand.errors import BandstandError
+from bandstand.models.card import Card, load_cards
+from bandstand.models.repository import ModelRepository
+from bandstand.pipelines.answers import HealthAnswer, ModelsAnswer, ModelSummary
+from bandstand.pipelines.features import FeaturesPipeline
+from bandstand.pipelines.genre import GenrePipeline
+from bandstand.settings import Settings
+from bentos.admission import Admission
+from bentos.remote import RemoteModel
+
+logger = logging.getLogger("bandstand.gateway")
+
+_PROBE_SECONDS = 5.0  # a probe's deadline, and for how long its finding holds
+
+
+@dataclass(slots=True)
+class Probe:
+    """One part's health, found by making it do its work in small."""
+
+    name: str
+    attempt: Callable[[], Awaitable[object]]
+    _finding: str = "not tried yet"
+    _found_at: float = field(default=float("-inf"))
+    _running: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def check(self) -> str:
+        """Return `ok` or what is wrong; a finding holds for a few seconds."""
+        async with self._running:
+            if monotonic() - self._found_at > _PROBE_SECONDS or self._finding != "ok":
+                self._finding = await self._try()
+                self._found_at = monotonic()
+            return self._finding
+
+    async def _try(self) -> str:
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self.attempt()
+        except TimeoutError:
+            return f"no answer within {_PROBE_SECONDS:g} s"
+        except BandstandError as error:
+            return error.message
+        return "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """The pipelines, models and limits behind the routes of one gateway process."""
+
+    settings: Settings
+    admission: Admission
+    genre: GenrePipeline
+    features: FeaturesPipeline
+    models: Mapping[str, RemoteModel]
+    repository: ModelRepository
+    probes: tuple[Probe, ...]
+    fetch_limits: FetchLimits
+
+    async def health(self) -> HealthAnswer:
+        """Try every part."""
+        findings = await asyncio.gather(*(probe.check() for probe in self.probes))
+        checks = {probe.name: finding for probe, finding in zip(self.probes, findings, strict=True)}
+        healthy = all(finding == "ok" for finding in findings)
+        return HealthAnswer(
+            status="ok" if healthy else "degraded", version=__version__, checks=checks
+        )
+
+    def list_models(self) -> ModelsAnswer:
+        """Every card, and whether this server answers with it."""
+        return ModelsAnswer(models=tuple(self._summary(card) for card in load_cards().values()))
+
+    def _summary(self, card: Card) -> ModelSummary:
+        served = self.models.get(card.name)
+        versions = self.repository.versions(card.name)
+        newest = versions[-1] if versions else None
+        return ModelSummary(
+            name=card.name,
+            task=card.task,
+            architecture=card.architecture,
+            description=card.description,
+            status="ready" if served else "installed" if versions else "not_installed",
+            version=served.version if served else newest,
+            versions=versions,
+            runtime=served.runtime if served else None,
+            labels=card.labels,
+            licence=card.source.licence,
+            trained_on=card.source.trained_on,
+            quality=card.quality,
+            install=None if versions else f"bandstand models pull {card.name}",
+        )

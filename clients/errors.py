@@ -1,0 +1,88 @@
+"""What can go wrong when a Bandstand server is asked: one class a meaning."""
+
+from __future__ import annotations
+
+
+class BandstandClientError(Exception):
+    """Base of all errors of the clients.
+
+    Attributes:
+        message: for people.
+        status: HTTP status of the answer; None when there was none.
+        error_type: a stable name, the server's own where it gave one.
+        request_id: what the server's logs call this request, if it got there.
+        retry_after: seconds after which the server says trying again makes sense.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        error_type: str = "client_error",
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.error_type = error_type
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class RefusedError(BandstandClientError):
+    """A refusal (4xx) without a class of its own, such as a model that is not installed (409)."""
+
+
+class AuthenticationError(BandstandClientError):
+    """No valid key came along, or what was asked for is not allowed (401, 403)."""
+
+
+class NotFoundError(BandstandClientError):
+    """No such model or path (404)."""
+
+
+class TooLargeError(BandstandClientError):
+    """More bytes or more seconds of audio than the server accepts (413)."""
+
+
+class InvalidAudioError(BandstandClientError):
+    """The content is no audio (415), or audio that cannot be used as asked (422)."""
+
+
+class OverloadedError(BandstandClientError):
+    """The server takes no more requests right now (429)."""
+
+
+class ServerError(BandstandClientError):
+    """The server failed (5xx), or gave an answer that is none of Bandstand's."""
+
+
+class UnavailableError(BandstandClientError):
+    """No server, or one that is not ready: 503, no connection, a connection that broke."""
+
+
+class DeadlineError(BandstandClientError):
+    """No answer in time: the server's deadline (504), or this client's own."""
+
+
+_BY_STATUS: dict[int, type[BandstandClientError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    413: TooLargeError,
+    415: InvalidAudioError,
+    422: InvalidAudioError,
+    429: OverloadedError,
+    503: UnavailableError,
+    504: DeadlineError,
+}
+_FIRST_REFUSAL, _FIRST_FAILURE = 400, 500
+
+
+def error_class(status: int) -> type[BandstandClientError]:
+    """Return the class whose meaning an HTTP status has."""
+    if _FIRST_REFUSAL <= status < _FIRST_FAILURE:
+        return _BY_STATUS.get(status, RefusedError)
+    return _BY_STATUS.get(status, ServerError)

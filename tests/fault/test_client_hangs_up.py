@@ -1,0 +1,43 @@
+"""Work that nobody waits for is not done."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+
+from tests.recordings import tone
+from tests.serving import serving
+
+
+async def _computed(client: httpx.AsyncClient) -> int:
+    text = (await client.get("/metrics")).text
+    found = re.search(r'bandstand_stage_seconds_count\{stage="front_end"\} (\d+)', text)
+    return int(float(found.group(1))) if found else 0
+
+
+async def test_queued_requests_of_gone_clients_cost_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with serving(log, feature_cache_entries=0, max_in_flight=2) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            before = await _computed(client)
+            stay = [
+                asyncio.create_task(client.post("/predict", content=tone(60.0, hz=250.0 + n)))
+                for n in range(2)
+            ]
+            await asyncio.sleep(0.3)
+            leave = [
+                asyncio.create_task(client.post("/predict", content=tone(30.0, hz=350.0 + n)))
+                for n in range(8)
+            ]
+            await asyncio.sleep(0.3)
+            assert not any(task.done() for task in stay), "the machine is too fast for this test"
+            for task in leave:
+                task.cancel()
+            await asyncio.gather(*leave, return_exceptions=True)
+            answers = await asyncio.gather(*stay)
+            assert [answer.status_code for answer in answers] == [200, 200]
+            assert (await client.post("/predict", content=tone(1.5))).status_code == 200
+            assert await _computed(client) - before == 3

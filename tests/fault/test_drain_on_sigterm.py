@@ -1,0 +1,35 @@
+"""SIGTERM under load: what is in flight is answered, and no process stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx
+import psutil
+
+from bentos.wiring import PREPROCESSOR
+from tests.recordings import tone
+from tests.serving import STOP_SECONDS, serving
+
+
+async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
+    with serving(tmp_path / "server.log", feature_cache_entries=0) as server:
+        family = server.processes()
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            # Long enough to be still in the preprocessor, and before the model, at the signal.
+            requests = [
+                asyncio.create_task(client.post("/predict", content=tone(60.0, hz=300.0 + n)))
+                for n in range(6)
+            ]
+            await asyncio.sleep(0.7)
+            assert not any(request.done() for request in requests)
+            assert server.worker(PREPROCESSOR).is_running()
+            server.process.send_signal(signal.SIGTERM)
+            answers = await asyncio.gather(*requests)
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert server.process.wait(STOP_SECONDS) == 0
+        gone, alive = psutil.wait_procs(family, timeout=5)
+        assert alive == []
+        assert len(gone) == len(family)

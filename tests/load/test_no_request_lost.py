@@ -1,0 +1,62 @@
+"""Many requests at once: every one gets an answer, and a refusal is only ever a 429."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import httpx
+
+from tests.recordings import tone
+from tests.serving import serving
+
+
+async def _statuses(url: str, requests: int, concurrency: int) -> Counter[int]:
+    seen: Counter[int] = Counter()
+    todo = iter(range(requests))
+
+    async def worker(client: httpx.AsyncClient) -> None:
+        for number in todo:
+            answer = await client.post("/predict", content=tone(1.0, hz=200.0 + number))
+            seen[answer.status_code] += 1
+
+    limits = httpx.Limits(max_connections=concurrency)
+    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+        await asyncio.gather(*(worker(client) for _ in range(concurrency)))
+    return seen
+
+
+async def test_nothing_is_lost_at_concurrency_32(tmp_path: Path) -> None:
+    with serving(tmp_path / "server.log", feature_cache_entries=0) as server:
+        # More than the 100 calls after which a connection used to be closed under others.
+        assert await _statuses(server.url, requests=300, concurrency=32) == {200: 300}
+
+
+async def test_a_full_house_refuses_with_429(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with serving(log, feature_cache_entries=0, max_in_flight=1, max_queued=2) as server:
+        seen = await _statuses(server.url, requests=80, concurrency=16)
+        assert set(seen) == {200, 429}
+        assert seen.total() == 80
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            refused = [
+                r
+                for r in await asyncio.gather(
+                    *(client.post("/predict", content=tone(2.0, hz=900.0 + n)) for n in range(8))
+                )
+                if r.status_code == 429
+            ]
+        assert refused
+        assert all(r.headers["retry-after"] == "1" for r in refused)
+        assert all(r.json()["error_type"] == "overloaded" for r in refused)
+
+
+async def test_a_short_deadline_is_told_as_504(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with serving(log, feature_cache_entries=0, request_deadline_seconds=0.2) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            answer = await client.post("/predict", content=tone(300.0))
+            assert (answer.status_code, answer.json()["error_type"]) == (504, "deadline_exceeded")
+            await asyncio.sleep(4)
+            assert (await client.get("/readyz")).status_code == 200
