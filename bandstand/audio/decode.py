@@ -185,12 +185,11 @@ class _Decoding:
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
         """Yield the stream's packets, after a look at how long the header says it is."""
-        packets = self._container.demux(self._stream)
         try:
-            first = next(packets)
-            self._expect(first)
-            yield first
-            yield from packets
+            for index, packet in enumerate(self._container.demux(self._stream)):
+                if index == 0:
+                    self._expect(packet)
+                yield packet
         except av.FFmpegError:
             self._is_broken = True
 

@@ -146,9 +146,7 @@ async def _get(
 def _redirect_target(url: httpx.URL, response: httpcore.Response) -> httpx.URL:
     location = _header(response, b"location")
     try:
-        if not location:
-            raise MalformedRequestError("a redirect without a location")
-        return _parse(str(url.join(location)))
+        return _parse(str(url.join(location)) if location else "")
     except (httpx.InvalidURL, MalformedRequestError, ValueError) as error:
         raise FetchFailedError(
             f"{url.host} redirects to something other than an https:// URL"

@@ -20,7 +20,6 @@ _ADVICE = {
     "connection_failed": "is a server running there? `bandstand serve` starts one",
     "connect_timeout": "is the address right, and may it be reached from here?",
     "model_not_found": "`bandstand models list` shows every model",
-    "not_audio": "wav, aiff, flac, mp3, ogg, opus, aac, m4a and webm can be read",
     "overloaded": "try again shortly, or with fewer `--jobs`",
     "payload_too_large": "raise BANDSTAND_MAX_UPLOAD_BYTES where the model runs",
     "read_timeout": "try again with fewer `--jobs`",
