@@ -17,7 +17,7 @@ help: ## list the commands
 
 serve: .venv/installed-serve ## set up, serve on PORT (3000), answer one sample, go on until Ctrl-C
 	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text \
-	  --try samples/band_groove.ogg $(ARGS)
+	  --sample samples/band_groove.ogg $(ARGS)
 
 test: .venv/installed-dev ## set up and run the tests (ARGS="tests/unit -k name" for some)
 	$(BIN)/python -m pytest $(ARGS)

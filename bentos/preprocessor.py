@@ -44,8 +44,7 @@ def probe_recording() -> bytes:
     return content.getvalue()
 
 
-@bentoml.service(name=PREPROCESSOR, workers=_WORKERS, **service_config(_SETTINGS))
-class Preprocessor:
+class _Preprocessor:
     """CPU work on recordings, scaled apart from the models."""
 
     def __init__(self) -> None:
@@ -89,4 +88,7 @@ class Preprocessor:
         return await answer(block, work)
 
 
+Preprocessor = bentoml.service(
+    _Preprocessor, name=PREPROCESSOR, workers=_WORKERS, **service_config(_SETTINGS)
+)
 Preprocessor.add_asgi_middleware(RefusePickles)

@@ -32,6 +32,7 @@ from bandstand.pipelines.answers import (
     ModelsAnswer,
 )
 from bandstand.pipelines.genre import DEFAULT_TOP_K
+from bandstand.pipelines.listing import list_models
 from bentos.edge import error_response
 from bentos.intake import Intake, read_intake
 from bentos.surface import Surface
@@ -191,7 +192,7 @@ def _add_models(app: FastAPI) -> None:
     @app.get("/models", response_model=ModelsAnswer, summary="Every model, installed or not")
     async def models(request: Request) -> Response:
         surface: Surface = request.app.state.surface
-        return _json(await asyncio.to_thread(surface.list_models))
+        return _json(await asyncio.to_thread(list_models, surface.repository, surface.models))
 
     @app.get(
         "/models/{name}/metrics",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -11,16 +10,13 @@ from time import monotonic
 from bandstand import __version__
 from bandstand.audio.fetch import FetchLimits
 from bandstand.errors import BandstandError
-from bandstand.models.card import Card, load_cards
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.answers import HealthAnswer, ModelsAnswer, ModelSummary
+from bandstand.pipelines.answers import HealthAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import GenrePipeline
 from bandstand.settings import Settings
 from bentos.admission import Admission
 from bentos.remote import RemoteModel
-
-logger = logging.getLogger("bandstand.gateway")
 
 _PROBE_SECONDS = 5.0  # a probe's deadline, and for how long its finding holds
 
@@ -74,28 +70,4 @@ class Surface:
         healthy = all(finding == "ok" for finding in findings)
         return HealthAnswer(
             status="ok" if healthy else "degraded", version=__version__, checks=checks
-        )
-
-    def list_models(self) -> ModelsAnswer:
-        """Every card, and whether this server answers with it."""
-        return ModelsAnswer(models=tuple(self._summary(card) for card in load_cards().values()))
-
-    def _summary(self, card: Card) -> ModelSummary:
-        served = self.models.get(card.name)
-        versions = self.repository.versions(card.name)
-        newest = versions[-1] if versions else None
-        return ModelSummary(
-            name=card.name,
-            task=card.task,
-            architecture=card.architecture,
-            description=card.description,
-            status="ready" if served else "installed" if versions else "not_installed",
-            version=served.version if served else newest,
-            versions=versions,
-            runtime=served.runtime if served else None,
-            labels=card.labels,
-            licence=card.source.licence,
-            trained_on=card.source.trained_on,
-            quality=card.quality,
-            install=None if versions else f"bandstand models pull {card.name}",
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandstand.models.card import Quality
-from training.fit import Fitted, FitSettings, Rows, fit, logits_of
+from training.fit import FitSettings, Fitted, Rows, fit, logits_of
 from training.genre_network import GenreModel
 from training.table import FeatureTable, Split
 

@@ -76,9 +76,7 @@ def fit_scaler(
     return scaler
 
 
-def _discriminants(
-    standard: NDArray[np.float64], labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _discriminants(standard: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the matrix `(features, features)` that turns and stretches.
 
     The covariance within classes is shrunk (Ledoit and Wolf 2004): few rows know little of it.

@@ -16,9 +16,10 @@ from rich.text import Text
 from bandstand.cli.display import show
 from bandstand.cli.keys import api_key
 from bandstand.errors import ModelNotFoundError
-from bandstand.models.card import Card, Quality, load_cards
+from bandstand.models.card import Quality
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.answers import ModelsAnswer, ModelSummary
+from bandstand.pipelines.listing import list_models
 from bandstand.settings import get_settings
 from clients.http import Bandstand
 
@@ -73,7 +74,7 @@ def show_one(name: str, server: str | None, *, as_json: bool) -> None:
 def _models(server: str | None) -> tuple[ModelSummary, ...]:
     if server is None:
         repository = ModelRepository(get_settings().repository)
-        return tuple(_summary(card, repository) for card in load_cards().values())
+        return list_models(repository, {}).models
     with _client(server) as client:
         listed = client.models().models
     return TypeAdapter(tuple[ModelSummary, ...]).validate_python(listed, from_attributes=True)
@@ -90,24 +91,6 @@ def _report(model: ModelSummary, server: str | None) -> dict[str, Any] | None:
 
 def _client(server: str) -> Bandstand:
     return Bandstand(server, api_key=api_key())
-
-
-def _summary(card: Card, repository: ModelRepository) -> ModelSummary:
-    versions = repository.versions(card.name)
-    return ModelSummary(
-        name=card.name,
-        task=card.task,
-        architecture=card.architecture,
-        description=card.description,
-        status="installed" if versions else "not_installed",
-        version=versions[-1] if versions else None,
-        versions=versions,
-        labels=card.labels,
-        licence=card.source.licence,
-        trained_on=card.source.trained_on,
-        quality=card.quality,
-        install=None if versions else f"bandstand models pull {card.name}",
-    )
 
 
 def _strictest_accuracy(qualities: Sequence[Quality]) -> str:

@@ -203,7 +203,12 @@ def _how_to_install(name: str) -> str:
     card = load_cards().get(name)
     if card is not None and card.embedded:
         return "it ships with Bandstand; reinstall Bandstand"
-    return f"run `bandstand models pull {name}`"
+    return f"run `{install_command(name)}`"
+
+
+def install_command(name: str) -> str:
+    """Return the command that gets and installs a model."""
+    return f"bandstand models pull {name}"
 
 
 def _write_durably(path: Path, content: Path | bytes) -> None:

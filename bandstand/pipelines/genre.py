@@ -11,6 +11,7 @@ from scipy.special import expit, softmax
 
 from bandstand.errors import ModelNotInstalledError, UnusableRequestError
 from bandstand.models.card import Card, get_card
+from bandstand.models.repository import install_command
 from bandstand.pipelines.answers import GenreAnswer, GenreScore, Member
 from bandstand.pipelines.prepare import Preparation
 from bandstand.runners.base import Array
@@ -66,7 +67,7 @@ class GenrePipeline:
             return self._models[card.name]
         except KeyError:
             raise ModelNotInstalledError(
-                f"{card.name} is not installed; `bandstand models pull {card.name}` installs it"
+                f"{card.name} is not installed; `{install_command(card.name)}` installs it"
             ) from None
 
     async def predict(

@@ -7,6 +7,7 @@ array at the 64-byte aligned offset that the header gives. Reading copies nothin
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,10 @@ from bandstand.runners.base import Array
 
 _ALIGN = 64
 _LENGTH = struct.Struct("<Q")
-_DTYPES = frozenset({"float32", "float16", "float64", "int64", "int32", "int16", "uint8", "bool"})
+_DTYPES = {
+    name: np.dtype(name)
+    for name in ("float32", "float16", "float64", "int64", "int32", "int16", "uint8", "bool")
+}
 
 
 def _padding(length: int) -> int:
@@ -57,11 +61,9 @@ def unpack(block: bytes | memoryview) -> tuple[dict[str, Array], dict[str, Any]]
         header = json.loads(bytes(block[_LENGTH.size : body]))
         arrays = {}
         for name, dtype, shape, offset in header["arrays"]:
-            if dtype not in _DTYPES:
-                raise ValueError(dtype)
-            count = int(np.prod(shape, dtype=np.int64))
-            flat = np.frombuffer(block, np.dtype(dtype), count, body + offset) if count else None
-            arrays[name] = (np.empty(0, dtype) if flat is None else flat).reshape(shape)
+            kind, count = _DTYPES[dtype], math.prod(shape)
+            flat = np.frombuffer(block, kind, count, body + offset) if count else np.empty(0, kind)
+            arrays[name] = flat.reshape(shape)
         return arrays, header["facts"]
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise MalformedRequestError(f"not a block of arrays: {error}") from error

@@ -38,8 +38,10 @@ def test_archive_answers_the_same(tmp_path: Path, server_url: str, samples_dir: 
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BANDSTAND_")}
     with (tmp_path / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", tag, "--port", str(port)]
-            + ["--host", "127.0.0.1"],
+            [
+                *(sys.executable, "-m", "bentoml", "serve", tag),
+                *("--port", str(port), "--host", "127.0.0.1"),
+            ],
             cwd=tmp_path,
             env={**environment, "BENTOML_HOME": str(serve_home), "PYTHONSAFEPATH": "1"},
             stdout=log,

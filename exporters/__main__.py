@@ -1,0 +1,45 @@
+"""Export models into the repository: `python -m exporters export NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bandstand.errors import BandstandError
+from bandstand.settings import get_settings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Turn checkpoints into proven ONNX models."""
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="The card's name, as in `genre_features`.")],
+    repository: Annotated[
+        Path, typer.Option(help="The model repository that gets the new version.")
+    ] = get_settings().repository,
+) -> None:
+    """Export the model of a card, prove it against its source, and install it."""
+    from bandstand.models.card import get_card
+    from bandstand.models.repository import ModelRepository
+    from bandstand.models.source import SourceCache
+    from exporters.export import export as export_card
+
+    try:
+        cache = SourceCache(get_settings().cache_dir)
+        exported = export_card(get_card(name), ModelRepository(repository), cache)
+    except BandstandError as error:
+        typer.echo(f"{error.error_type}: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"installed {name} version {exported.version} in {repository}")
+    typer.echo(exported.report.to_json().decode())
+
+
+if __name__ == "__main__":
+    app()
