@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -54,6 +56,11 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "packages": _versions(),
     }
+
+
+def command_line(module: str) -> str:
+    """Return the command that this process was started with, to make its numbers again."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def write_report(

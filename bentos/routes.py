@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel
@@ -210,6 +210,10 @@ def _add_models(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return RedirectResponse("/docs")
+
     @app.get("/livez", response_model=HealthAnswer, summary="Is the process alive?")
     async def livez() -> Response:
         return _json(HealthAnswer(status="ok", version=__version__))

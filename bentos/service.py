@@ -31,10 +31,12 @@ _CARDS = {name: card for name, card in load_cards().items() if _REPOSITORY.versi
 app = create_app()
 
 
-class OwnSystemRoutes:
-    """Middleware: BentoML answers these paths before a mounted app could; ours say more."""
+class FrontDoor:
+    """Middleware: every HTTP request goes to our app.
 
-    _PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
+    BentoML answers some paths (`/livez`, `/metrics`, its UI) before a mounted app could, and paths
+    that no one has with a page of its own.
+    """
 
     def __init__(self, app: ASGIApp, ours: ASGIApp) -> None:
         self._app = app
@@ -42,8 +44,7 @@ class OwnSystemRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        ours = scope["type"] == "http" and scope["path"] in self._PATHS
-        await (self._ours if ours else self._app)(scope, receive, send)
+        await (self._ours if scope["type"] == "http" else self._app)(scope, receive, send)
 
 
 class _Gateway:
@@ -100,4 +101,4 @@ Bandstand = bentoml.service(
     image=serving_image(),
     **service_config(_SETTINGS),
 )
-Bandstand.add_asgi_middleware(OwnSystemRoutes, ours=app)
+Bandstand.add_asgi_middleware(FrontDoor, ours=app)

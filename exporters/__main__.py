@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from bandstand.errors import BandstandError
 from bandstand.settings import get_settings
+
+REPOSITORY = get_settings().repository
 
 app = typer.Typer(add_completion=False)
 
@@ -23,7 +26,7 @@ def export(
     name: Annotated[str, typer.Argument(help="The card's name, as in `genre_features`.")],
     repository: Annotated[
         Path, typer.Option(help="The model repository that gets the new version.")
-    ] = get_settings().repository,
+    ] = REPOSITORY,
 ) -> None:
     """Export the model of a card, prove it against its source, and install it."""
     from bandstand.models.card import get_card
@@ -31,6 +34,8 @@ def export(
     from bandstand.models.source import SourceCache
     from exporters.export import export as export_card
 
+    # It warns of every operator of torchvision, which no model here has.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     try:
         cache = SourceCache(get_settings().cache_dir)
         exported = export_card(get_card(name), ModelRepository(repository), cache)

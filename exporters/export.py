@@ -21,6 +21,7 @@ from bandstand.models.repository import MODEL_FILE, REPORT_FILE, ModelRepository
 from bandstand.models.source import SourceCache, sha256_of
 from exporters.proof import Proof, prove
 from exporters.source_model import Exporter
+from exporters.traces import remove_traces
 
 PACKAGES = ("bandstand", "numpy", "onnx", "onnxruntime")
 
@@ -85,6 +86,7 @@ def export(card: Card, repository: ModelRepository, cache: SourceCache) -> Expor
         model_path = Path(directory) / MODEL_FILE
         with _timed() as export_seconds:
             source.write_onnx(model_path)
+            remove_traces(model_path)
         with _timed() as proof_seconds:
             proof = prove(card, model_path, source, examples.inputs)
         report = Report(
@@ -105,7 +107,7 @@ def export(card: Card, repository: ModelRepository, cache: SourceCache) -> Expor
             proof_seconds=proof_seconds[0],
             proof=proof,
         )
-        files = {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
+        files: dict[str, Path | bytes] = {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
         return Exported(repository.install(card.name, files), report)
 
 

@@ -71,8 +71,8 @@ class FeatureMlp:
     def _draw(self) -> Array:
         scaler = self._model.scaler
         mean, scale = scaler.mean.double().numpy(), scaler.scale.double().numpy()
-        level = np.random.default_rng(0).normal(mean, scale, (DRAWN, len(mean)))
-        rows: Array = np.where(scaler.logged.numpy(), np.exp(level), level)
+        rows: Array = np.random.default_rng(0).normal(mean, scale, (DRAWN, len(mean)))
+        np.exp(rows, out=rows, where=scaler.logged.numpy())
         return rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,9 @@ FAULT_FILTERED_NOTE = (
     "kept apart, fitted to the train and valid lists."
 )
 
+VALID_LIST = "fault-filtered split, valid list"
+VALID_LIST_NOTE = "Fitted to the train list; the epoch was chosen by these very rows."
+
 
 def cross_validate(
     table: FeatureTable,
@@ -44,6 +46,23 @@ def cross_validate(
     return _quality(RANDOM_FOLDS, RANDOM_FOLDS_NOTE, table.labels, chosen)
 
 
+def fit_and_watch(
+    table: FeatureTable,
+    split: Split,
+    settings: FitSettings,
+    *,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> tuple[Fitted, Quality]:
+    """Fit to the train list, keep the epoch that is best on the valid list, and measure it there.
+
+    For choosing settings: the measurement is of rows that the epoch was chosen by.
+    """
+    train, valid = table.rows_of(split.train), table.rows_of(split.valid)
+    fitted = fit(table, train, settings, watch=valid, on_epoch=on_epoch)
+    chosen = logits_of(fitted.model, table.features[valid]).argmax(axis=1)
+    return fitted, _quality(VALID_LIST, VALID_LIST_NOTE, table.labels[valid], chosen)
+
+
 def fit_on_split(
     table: FeatureTable,
     split: Split,
@@ -51,14 +70,9 @@ def fit_on_split(
     *,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
-    """Fit to the train list to learn from the valid list when to stop, then to both lists.
-
-    The test list is not looked at.
-    """
-    train, valid = table.rows_of(split.train), table.rows_of(split.valid)
-    watched = fit(table, train, settings, watch=valid, on_epoch=on_epoch)
-    both = np.concatenate([train, valid])
-    return fit(table, both, replace(settings, epochs=watched.epochs), on_epoch=on_epoch)
+    """Fit to the train and valid lists, for as many epochs as the settings say."""
+    rows = table.rows_of((*split.train, *split.valid))
+    return fit(table, rows, settings, on_epoch=on_epoch)
 
 
 def measure_on_test(model: GenreModel, table: FeatureTable, split: Split) -> Quality:

@@ -127,9 +127,9 @@ def _one_epoch(
     scaled = model.scaler(features)
     scaled = scaled + settings.noise * torch.randn_like(scaled)
     total = 0.0
-    for batch, wanted in zip(
-        scaled.split(settings.batch_size), targets.split(settings.batch_size), strict=True
-    ):
+    for start in range(0, len(targets), settings.batch_size):
+        batch = scaled[start : start + settings.batch_size]
+        wanted = targets[start : start + settings.batch_size]
         logits = model.member_logits(batch)  # each network learns by itself: losses are summed
         loss = settings.members * cross_entropy(
             logits.flatten(0, 1),

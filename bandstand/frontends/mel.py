@@ -15,6 +15,7 @@ FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 
 MelScale = Literal["slaney", "htk"]
+Axis = Literal["hz", "mel"]
 
 # Slaney's Auditory Toolbox (Interval Research Technical Report 1998-010): linear up to 1 kHz, then
 # 27 steps to each factor of 6.4.
@@ -24,13 +25,14 @@ _SLANEY_BREAK_MEL = _SLANEY_BREAK_HZ / _SLANEY_HZ_PER_MEL
 _SLANEY_LOG_STEP = np.log(6.4) / 27.0
 
 
-def hz_to_mel(frequency: float, scale: MelScale = "slaney") -> float:
-    """Convert Hz to mel: Slaney's scale, or that of the HTK book (2595 log10(1 + f / 700))."""
+def hz_to_mel(frequency: float | NDArray[np.floating], scale: MelScale = "slaney") -> DoubleArray:
+    """Convert Hz to mel, any shape: Slaney's scale, or the HTK book's 2595 log10(1 + f / 700)."""
+    hz = np.asarray(frequency, dtype=np.float64)
     if scale == "htk":
-        return float(2595.0 * np.log10(1.0 + frequency / 700.0))
-    if frequency < _SLANEY_BREAK_HZ:
-        return frequency / _SLANEY_HZ_PER_MEL
-    return float(_SLANEY_BREAK_MEL + np.log(frequency / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP)
+        return np.asarray(2595.0 * np.log10(1.0 + hz / 700.0))
+    log_ratio = np.log(np.maximum(hz, _SLANEY_BREAK_HZ) / _SLANEY_BREAK_HZ)
+    logarithmic = _SLANEY_BREAK_MEL + log_ratio / _SLANEY_LOG_STEP
+    return np.where(hz >= _SLANEY_BREAK_HZ, logarithmic, hz / _SLANEY_HZ_PER_MEL)
 
 
 def mel_to_hz(mels: DoubleArray, scale: MelScale = "slaney") -> DoubleArray:
@@ -50,12 +52,14 @@ def mel_filter_bank(
     low_hz: float = 0.0,
     high_hz: float | None = None,
     scale: MelScale = "slaney",
+    straight_over: Axis = "hz",
     area_normalised: bool = True,
 ) -> FloatArray:
     """Return triangular filters for a power or magnitude spectrum, read-only.
 
-    Triangles are linear in Hz between centres that are equally spaced in mel. The definition is
-    that of `librosa.filters.mel` 0.11 (`htk=scale == "htk"`, `norm="slaney"` or None).
+    Their centres are equally spaced in mel. The definition is that of `librosa.filters.mel` 0.11
+    (`htk=scale == "htk"`, `norm="slaney"` or None); with `straight_over="mel"` and without
+    area, that of Kaldi's `MelBanks`.
 
     Args:
         sample_rate: Hz.
@@ -64,6 +68,7 @@ def mel_filter_bank(
         low_hz: lower edge of the first filter.
         high_hz: upper edge of the last filter; None: half the sample rate.
         scale: which mel scale.
+        straight_over: the axis over which the sides of the triangles are straight lines.
         area_normalised: every filter has area 1 (in Hz) instead of peak 1.
 
     Returns:
@@ -71,11 +76,14 @@ def mel_filter_bank(
     """
     frequencies = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     high_hz = sample_rate / 2 if high_hz is None else high_hz
-    edges = mel_to_hz(
-        np.linspace(hz_to_mel(low_hz, scale), hz_to_mel(high_hz, scale), n_mels + 2), scale
-    )
-    distance = edges[:, None] - frequencies
-    width = np.diff(edges)[:, None]
+    mels = np.linspace(hz_to_mel(low_hz, scale), hz_to_mel(high_hz, scale), n_mels + 2)
+    edges = mel_to_hz(mels, scale)
+    if straight_over == "hz":
+        corners, positions = edges, frequencies
+    else:
+        corners, positions = mels, hz_to_mel(frequencies, scale)
+    distance = corners[:, None] - positions
+    width = np.diff(corners)[:, None]
     rising = -distance[:-2] / width[:-1]
     falling = distance[2:] / width[1:]
     weights = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)

@@ -70,7 +70,9 @@ def test_models_and_their_metrics(http: httpx.Client) -> None:
     protocols = [q.protocol for q in embedded.quality]
     assert len(protocols) >= 2, "the random-split figure never stands alone"
     metrics = http.get("/models/genre_features/metrics").json()
-    assert metrics["report"]["model"] == "genre_features" or metrics["name"] == "genre_features"
+    assert metrics["report"]["card"] == "genre_features"
+    assert metrics["report"]["proof"]["source_difference"]["logits"]["tolerance_used"] < 1
+    assert [q["protocol"] for q in metrics["quality"]] == protocols
     assert http.get("/models/nope/metrics").status_code == 404
 
 

@@ -1,0 +1,66 @@
+"""Kaldi's filter bank as a torch module, for graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.signal
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bandstand.frontends.dft import DoubleArray, as_float32, fourier_matrix
+from bandstand.frontends.parameters import FbankParameters
+
+
+class Fbank(nn.Module):
+    """Samples `(n, samples)` to standardised log energies `(n, frames, n_mels)`, both float32.
+
+    All that happens to a frame before its squares is linear, and becomes one convolution.
+    """
+
+    kernel: Tensor
+    bank: Tensor
+
+    def __init__(self, parameters: FbankParameters) -> None:
+        super().__init__()
+        self.facts = parameters
+        kernel = as_float32(_kernel(parameters))[:, None, :]
+        bank = np.concatenate([parameters.filter_bank[:, :-1]] * 2, axis=1)
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.register_buffer("bank", as_float32(bank)[:, :, None], persistent=False)
+
+    def forward(self, samples: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the log energies; frames behind the audio are what padding with 0 makes them.
+
+        Args:
+            samples: `(n, samples)`, at least one frame.
+            lengths: `(n,)`, int64: how many samples of each row are audio. None: all.
+        """
+        facts = self.facts
+        heard = samples[:, : facts.samples]
+        squares = functional.conv1d(heard[:, None], self.kernel, stride=facts.hop).square()
+        energies = functional.conv1d(squares, self.bank).transpose(1, 2)
+        logarithms = energies.clamp(min=facts.floor).log()
+        if lengths is not None:
+            whole = torch.div(lengths - facts.frame_length, facts.hop, rounding_mode="floor") + 1
+            positions = torch.arange(logarithms.shape[1], device=samples.device)
+            logarithms = logarithms * (positions < whole[:, None]).to(samples.dtype)[:, :, None]
+        missing = facts.frames - logarithms.shape[1]
+        padded: Tensor = functional.pad(logarithms, (0, 0, 0, missing))
+        return (padded - facts.mean) / (2 * facts.std)
+
+
+def _kernel(facts: FbankParameters) -> DoubleArray:
+    """Return the waves of all frequencies, `(n_fft, frame_length)`, real parts first.
+
+    Pre-emphasis takes its share of the first sample off itself, as Kaldi does. The highest
+    frequency is left out: no band reaches it.
+    """
+    length = facts.frame_length
+    centring = np.eye(length) - 1 / length
+    emphasis = np.eye(length) - facts.preemphasis * np.eye(length, k=-1)
+    emphasis[0, 0] -= facts.preemphasis
+    window = scipy.signal.windows.hann(length, sym=True)
+    waves = fourier_matrix(np.arange(facts.n_fft // 2), np.arange(length), facts.n_fft)
+    kernel: DoubleArray = (waves.reshape(-1, length) * window) @ emphasis @ centring
+    return kernel

@@ -1,0 +1,34 @@
+"""Run the benchmarks one after the other, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from bandstand.settings import PROJECT_ROOT
+from benchmarks.report import RESULTS
+
+NAMES = ("features", "overhead", "endurance", "first_answer")
+
+
+def main() -> int:
+    """Return 0 if all of them ran and met their goals, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=NAMES, action="append", help="this one (repeatable)")
+    names = parser.parse_args().only or NAMES
+    failed = []
+    for name in names:
+        print(f"== {name}", file=sys.stderr)
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        run = subprocess.run(command, cwd=PROJECT_ROOT, check=False)
+        if run.returncode:
+            failed.append(name)
+    print("\n".join(f"{RESULTS / name}.md" for name in names))
+    if failed:
+        print(f"failed, or missed a goal: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

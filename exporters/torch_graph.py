@@ -1,0 +1,44 @@
+"""A torch module to one ONNX file, by torch's graph capture."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from exporters.proof import BATCH_AXIS
+
+OPSET = 20
+
+
+def write_graph(
+    module: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path
+) -> None:
+    """Write a module with one output; the batch axis is dynamic, all others are fixed.
+
+    Args:
+        module: put into evaluation mode.
+        inputs: one example of each argument of `forward`, in its order, by the name it gets in
+            the graph; two rows or more, since of one row the capture would make a constant.
+        output: the name of the output.
+        path: the file.
+    """
+    batch = torch.export.Dim(BATCH_AXIS)
+    with warnings.catch_warnings():
+        # torch's own code calls what torch has deprecated.
+        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            path,
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            verbose=False,
+        )
