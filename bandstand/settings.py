@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -25,16 +25,44 @@ class Settings(BaseSettings):
     """The settings of one process. Each field's docstring is its documentation."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BANDSTAND_", use_attribute_docstrings=True, frozen=True, extra="ignore"
+        env_prefix="BANDSTAND_",
+        use_attribute_docstrings=True,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,  # fields with aliases, too
     )
 
     # Where things are
     repository: Path = PROJECT_ROOT / "model_repository"
     """The model repository, in Triton's layout."""
-    cache_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("bandstand")))
-    """Where downloaded checkpoints are kept."""
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_cache_dir("bandstand")),
+        validation_alias=AliasChoices("BANDSTAND_CACHE_DIR", "MODEL_CACHE_DIR"),
+    )
+    """Where downloaded checkpoints are kept (`MODEL_CACHE_DIR` says it as well)."""
     data_dir: Path = PROJECT_ROOT.parent / "shared" / "data"
     """Real recordings, tables and weights for tests, training and benchmarks."""
+
+    # How checkpoints are fetched
+    download_silence_seconds: float = Field(30.0, gt=0)
+    """Longest time that a server of checkpoints may send nothing, connecting included."""
+    download_attempts: int = Field(5, gt=0)
+    """Tries in a row that bring nothing new, before a download is given up."""
+    drum_model_uri: str | None = Field(
+        None, validation_alias=AliasChoices("BANDSTAND_DRUM_MODEL_URI", "MODEL_URI")
+    )
+    """Where the checkpoint of `annoteator_drum_cnn` is, instead of where its card says
+    (`MODEL_URI` says it as well)."""
+    drum_model_version: str | None = Field(
+        None, validation_alias=AliasChoices("BANDSTAND_DRUM_MODEL_VERSION", "MODEL_VERSION")
+    )
+    """Its branch, tag or commit, where that is a hub repository (`MODEL_VERSION`)."""
+    drum_model_sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        validation_alias=AliasChoices("BANDSTAND_DRUM_MODEL_SHA256", "MODEL_SHA256"),
+    )
+    """What it must hash to (`MODEL_SHA256`)."""
 
     # What is accepted
     max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)

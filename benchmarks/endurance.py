@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.load import LOST, Load, drive, raw_post
-from benchmarks.processes import Memory, memory
+from benchmarks.processes import Memory, memory, stop_what_was_started_on_sigterm
 from benchmarks.recordings import short_clips
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from tests.serving import Server, serving

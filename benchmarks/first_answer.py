@@ -24,6 +24,7 @@ import psutil
 
 from bandstand.settings import PROJECT_ROOT
 from benchmarks.goals import Goal, exit_code, goals_table
+from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from tests.serving import STOP_SECONDS, free_port
 
@@ -53,6 +54,7 @@ class FirstAnswer:
 
 def main() -> int:
     """Measure, print and write the report; return 1 if a goal is missed."""
+    stop_what_was_started_on_sigterm()
     options = _options()
     facts = machine()
     scratch = Path(tempfile.mkdtemp(prefix="bandstand-first-answer-"))

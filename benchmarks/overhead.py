@@ -29,7 +29,12 @@ from benchmarks.contenders import Contender, InProcess, Served
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.load import multipart_post, raw_post
 from benchmarks.peers.running import running_peer
-from benchmarks.processes import Endpoint, memory, wait_until_idle
+from benchmarks.processes import (
+    Endpoint,
+    memory,
+    stop_what_was_started_on_sigterm,
+    wait_until_idle,
+)
 from benchmarks.recordings import as_wav, padded, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from tests.serving import serving
@@ -67,6 +72,7 @@ class Recordings:
 
 def main() -> int:
     """Measure, print and write the report."""
+    stop_what_was_started_on_sigterm()
     options = _options()
     facts = machine()
     clip = real_clip(SECONDS)

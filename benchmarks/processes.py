@@ -1,7 +1,8 @@
-"""What a server costs: CPU time and memory of all its processes."""
+"""Servers as processes: what they cost in CPU time and memory, and that none is left behind."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ class Endpoint:
 
     url: str
     processes: Sequence[psutil.Process]
+
+
+def stop_what_was_started_on_sigterm() -> None:
+    """Have SIGTERM end this process by its `finally` blocks, as Ctrl-C does: they stop servers."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:

@@ -21,7 +21,7 @@ from bandstand.runners.wire import pack, unpack
 from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
 
 _RETRY_AFTER_SECONDS = 2.0
-_ATTEMPTS = 2
+_PAUSES_SECONDS = (0.1, 0.5)
 # Hashing releases the interpreter lock; below this it is not worth a thread.
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
 
@@ -33,24 +33,26 @@ async def call_worker(
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Send one block to a worker and read its answer.
 
-    Workers compute pure functions, so a call that a dying worker dropped is repeated once; the
-    repetition waits in the socket's queue until the worker is back.
+    Workers compute pure functions, so a call that a dying worker dropped is repeated; the
+    repetition waits in the socket's queue until the worker is back. Before it there is a pause, in
+    which the other connections to the dead worker are found to be dead too.
 
     Raises:
         BandstandError: what the worker refused with.
-        UnavailableError: the worker died twice, or cannot be reached.
+        UnavailableError: the worker cannot be reached, or died again and again over this call.
     """
     block = pack(arrays, {**facts, "request_id": request_id.get()})
-    for attempt in range(1, _ATTEMPTS + 1):
+    for pause in (*_PAUSES_SECONDS, None):
         try:
             answer = await call(block)
             break
         except (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException) as error:
-            if attempt == _ATTEMPTS or not isinstance(error, aiohttp.ClientConnectionError):
+            if pause is None or not isinstance(error, aiohttp.ClientConnectionError):
                 raise UnavailableError(
                     f"the {worker} is not available", retry_after=_RETRY_AFTER_SECONDS
                 ) from error
             RETRIES.labels(worker).inc()
+            await asyncio.sleep(pause)
     outputs, answered = unpack(answer)
     if "error" in answered:
         raise BandstandError.from_fields(answered["error"])

@@ -16,6 +16,7 @@ PREPROCESSOR = "preprocessor"
 # Threads share the interpreter lock in the parts that are Python; four keep it loaded with the
 # parts that are not (decoding, transforms, filters).
 _THREADS_A_PREPROCESSOR = 4
+_GRACE_SECONDS = 30.0
 
 
 def preprocess_layout(settings: Settings, cores: int) -> tuple[int, int]:
@@ -32,7 +33,7 @@ def service_config(settings: Settings) -> dict[str, Any]:
     `metrics`, `logging`: the gateway's own say more and cost less.
     """
     return {
-        "traffic": {"timeout": 2 * settings.request_deadline_seconds},
+        "traffic": {"timeout": settings.request_deadline_seconds + _GRACE_SECONDS},
         "runner_connection": {"max_requests": 10**9, "max_age": 1e9},
         "metrics": {"enabled": False},
         "logging": {"access": {"enabled": False}},

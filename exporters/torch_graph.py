@@ -14,9 +14,7 @@ from exporters.proof import BATCH_AXIS
 OPSET = 20
 
 
-def write_graph(
-    module: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path
-) -> None:
+def write_graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path) -> None:
     """Write a module with one output; the batch axis is dynamic, all others are fixed.
 
     Args:

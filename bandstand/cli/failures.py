@@ -60,7 +60,7 @@ def failure_of(error: Exception) -> Failure:
         return Failure(error.strerror or str(error), "unreadable")
     if isinstance(error, ValidationError) and error.title == "Settings":
         first = error.errors(include_url=False)[0]
-        name = "_".join(map(str, first["loc"])).upper()
+        name = "_".join(map(str, first["loc"])).upper().removeprefix("BANDSTAND_")
         return Failure(f"BANDSTAND_{name}: {first['msg']}", "bad_setting")
     return Failure(
         f"{type(error).__name__}: {error} (a fault of ours; --debug shows where)", "internal_error"

@@ -7,11 +7,11 @@ same objects. Defaults are those of the library that the front end is named afte
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.fft
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bandstand.errors import CardError
@@ -45,10 +45,10 @@ class FrontEndParameters:
         """
         if card.front_end.kind != cls.kind:
             raise CardError(f"{card.name}: its front end is {card.front_end.kind}, not {cls.kind}")
-        facts = {"sample_rate": card.window.sample_rate, **card.front_end.parameters}
+        own: dict[str, Any] = dict(card.front_end.parameters)
         try:
-            return TypeAdapter(cls).validate_python(facts)
-        except ValidationError as error:
+            return cls(sample_rate=card.window.sample_rate, **own)
+        except (TypeError, ValidationError) as error:
             raise CardError(f"{card.name}: front end: {error}") from error
 
 

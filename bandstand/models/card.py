@@ -9,12 +9,20 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bandstand.errors import CardError, ModelNotFoundError
-from bandstand.settings import get_settings
+from bandstand.errors import CardError, ModelMismatchError, ModelNotFoundError
+from bandstand.settings import Settings, get_settings
+
+DRUM_MODEL = "annoteator_drum_cnn"
+"""The card whose source the settings may override."""
 
 Task = Literal["genre", "tags", "instruments", "drum_hits"]
 Dtype = Literal["float32", "float16", "int64", "int32"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+
+FRONT_END_TENSOR = "front_end"
+"""What a graph with its front end inside calls the front end's result, so that a runtime can treat
+the two parts differently."""
 
 
 class _Facts(BaseModel):
@@ -25,12 +33,15 @@ class Source(_Facts):
     """Where the checkpoint comes from."""
 
     uri: str
-    """`hf://owner/name[/file]`, `https://…`, `s3://bucket/key`, `file:…` (relative: to the
-    project)."""
+    """`hf://owner/name/file`, `https://…`, `s3://bucket/key`, `file:…` (relative: to the project);
+    where `files` are given, the folder that holds them."""
+    files: tuple[FileName, ...] = ()
+    """The files of a checkpoint that is a folder, the largest last; none: `uri` is one file."""
     revision: str | None = None
     """Branch, tag or commit of a hub repository."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """What the file must hash to; without it a download is refused unless asked for."""
+    """What the content must hash to; without it a source is refused unless asked for. Of a
+    folder: the hash of what `sha256sum` prints for its files, sorted by name."""
     licence: str
     """SPDX identifier, or words."""
     trained_on: str
@@ -113,7 +124,9 @@ class Card(_Facts):
     front_end: FrontEnd
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[str, ...] = ()
+    """Names of the first output's columns. None: those of the checkpoint's own configuration, which
+    each installed version keeps beside the model (`ModelRepository.card`)."""
     activation: Literal["softmax", "sigmoid", "none"]
     """What turns the first output into scores; it is applied outside the graph."""
     tolerance: Tolerance = Tolerance()
@@ -124,9 +137,20 @@ class Card(_Facts):
     """Committed with the project: answers without any download."""
     quality: tuple[Quality, ...] = ()
 
+    def with_labels(self, labels: tuple[str, ...]) -> Card:
+        """Return this card with the labels of a checkpoint.
+
+        Raises:
+            ModelMismatchError: not one label for each column of the first output, or one twice.
+        """
+        try:
+            return Card.model_validate(self.model_dump() | {"labels": labels})
+        except ValidationError as error:
+            raise ModelMismatchError(f"{self.name}: labels: {error.errors()[0]['msg']}") from error
+
     @model_validator(mode="after")
     def _labels_fit_the_output(self) -> Card:
-        if self.outputs[0].shape[-1] != len(self.labels):
+        if self.labels and self.outputs[0].shape[-1] != len(self.labels):
             raise ValueError(
                 f"{len(self.labels)} labels for an output of {self.outputs[0].shape[-1]}"
             )
@@ -154,8 +178,24 @@ def load_card(path: Path) -> Card:
 @lru_cache(maxsize=4)
 def load_cards(directory: Path | None = None) -> dict[str, Card]:
     """Read all cards of a directory (default: the package's own), by name."""
-    directory = directory or get_settings().cards_dir
-    return {path.stem: load_card(path) for path in sorted(directory.glob("*.yaml"))}
+    settings = get_settings()
+    directory = directory or settings.cards_dir
+    cards = {path.stem: load_card(path) for path in sorted(directory.glob("*.yaml"))}
+    if DRUM_MODEL in cards:
+        cards[DRUM_MODEL] = _with_source_of_settings(cards[DRUM_MODEL], settings)
+    return cards
+
+
+def _with_source_of_settings(card: Card, settings: Settings) -> Card:
+    changes: dict[str, str | None] = {}
+    if settings.drum_model_uri is not None:
+        # What the card says of its own source does not hold for another one.
+        changes = {"uri": settings.drum_model_uri, "revision": None, "sha256": None}
+    if settings.drum_model_version is not None:
+        changes["revision"] = settings.drum_model_version
+    if settings.drum_model_sha256 is not None:
+        changes["sha256"] = settings.drum_model_sha256
+    return card.model_copy(update={"source": card.source.model_copy(update=changes)})
 
 
 def get_card(name: str) -> Card:

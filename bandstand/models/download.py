@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from bandstand.errors import SourceError
+from bandstand.settings import get_settings
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are there and the bytes there will be (None: the server does not say)."""
@@ -21,9 +22,9 @@ Progress = Callable[[int, int | None], None]
 class Patience:
     """How long a server is waited for."""
 
-    silence_seconds: float = 30.0
+    silence_seconds: float = field(default_factory=lambda: get_settings().download_silence_seconds)
     """Longest time without a byte, connecting included."""
-    attempts: int = 5
+    attempts: int = field(default_factory=lambda: get_settings().download_attempts)
     """Tries in a row that bring nothing new, before giving up."""
     backoff_seconds: float = 1.0
     """Wait after the first failed try; it doubles with each further one."""

@@ -21,15 +21,17 @@ from bandstand.errors import (
     ModelNotInstalledError,
     RepositoryError,
 )
-from bandstand.models.card import Name, load_cards
+from bandstand.models.card import Card, Name, get_card, load_cards
 
 MODEL_FILE = "model.onnx"
 REPORT_FILE = "report.json"
+LABELS_FILE = "labels.json"
 LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"  # no number, so neither Triton nor `versions` takes it for a version
 LOCK_SECONDS = 600.0
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
+_LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,26 @@ class ModelRepository:
                 f"{_how_to_install(name)}"
             )
         return InstalledModel(name, version, directory / MODEL_FILE, directory / REPORT_FILE)
+
+    def card(self, installed: InstalledModel) -> Card:
+        """Return the model's card, with that version's labels where the card leaves them to it.
+
+        Raises:
+            ModelNotFoundError: no card has that name.
+            ModelMismatchError: the labels are missing, unreadable, or not as many as outputs.
+        """
+        card = get_card(installed.name)
+        if card.labels:
+            return card
+        path = installed.model_path.with_name(LABELS_FILE)
+        try:
+            labels = _LABELS.validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ModelMismatchError(
+                f"model {installed.name!r} version {installed.version} has no readable "
+                f"{LABELS_FILE}: {error}"
+            ) from error
+        return card.with_labels(labels)
 
     def report(self, name: str, version: int) -> dict[str, Any]:
         """Return the export report of one version.

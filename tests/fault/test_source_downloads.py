@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from bandstand.errors import CardError, ChecksumError, SourceError
 from bandstand.models.card import Source
 from bandstand.models.download import Patience
 from bandstand.models.source import SourceCache
+from tests.file_server import CONTENT, FileServer, serving
 
 DIGEST = sha256(CONTENT).hexdigest()
 HASTY = Patience(silence_seconds=5.0, attempts=3, backoff_seconds=0.01, longest_wait_seconds=2.0)

@@ -1,0 +1,214 @@
+"""The architecture `keras_cnn`: waveforms through a mel or MFCC front end to a Keras network.
+
+The checkpoint's network ends in an activation; the graph leaves it out, so that the activations of
+all cards are applied in the same place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.special
+import torch
+from torch import Tensor, nn
+
+from bandstand.errors import CardError, CheckpointError, ModelMismatchError
+from bandstand.frontends.logmel import LogMel
+from bandstand.frontends.mel import FloatArray
+from bandstand.frontends.mfcc import Mfcc
+from bandstand.frontends.parameters import LogMelParameters, MfccParameters
+from bandstand.models.card import Card
+from bandstand.runners.base import Array
+from exporters.example_windows import example_windows
+from exporters.join import join
+from exporters.keras_checkpoint import load_sequential, read_facts
+from exporters.librosa_front_end import librosa_log_mel, librosa_mfcc
+from exporters.source_model import Examples
+from exporters.torch_graph import OPSET, write_graph
+
+NEWEST_OF_TF2ONNX = 18
+"""Its newest operator set; onnx takes the network on from there."""
+PROBABILITY_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the network wants its frames.
+
+    Attributes:
+        frames: it sees so many, the first ones.
+        bands_first: one row is a band over time, not a frame.
+    """
+
+    frames: int
+    bands_first: bool
+
+    def arrange(self, frames: Any) -> Any:
+        """Return `(n, any, bands)` as a picture of one channel; arrays and tensors alike."""
+        picture = frames[:, : self.frames]
+        return (picture.swapaxes(1, 2) if self.bands_first else picture)[..., None]
+
+
+class Picture(nn.Module):
+    """Waveforms `(n, samples)` to what the network sees, `(n, rows, columns, 1)`."""
+
+    def __init__(self, front_end: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self._layout = layout
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return the picture."""
+        picture: Tensor = self._layout.arrange(self.front_end(samples))
+        return picture
+
+
+class KerasCnn:
+    """An opened Keras checkpoint, with the front end of its card."""
+
+    def __init__(self, card: Card, layout: Layout, network: Any) -> None:
+        self._card = card
+        self._layout = layout
+        self._network = network
+        self._logits_network = _without_activation(network)
+        self.labels = card.labels  # the checkpoint names none; it has as many
+        self.framework = f"Keras {version('keras')} on frames of librosa {version('librosa')}"
+
+    def examples(self) -> Examples:
+        """Return windows of real recordings, and silence."""
+        return example_windows(self._card)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the logits with librosa and Keras.
+
+        Raises:
+            ModelMismatchError: the checkpoint's own probabilities are not those of the logits.
+        """
+        (samples,) = inputs.values()
+        picture = self._layout.arrange(_librosa_frames(self._card, samples))
+        logits = np.asarray(self._logits_network(picture, training=False))
+        wanted = np.asarray(self._network(picture, training=False))
+        apart = np.abs(_probabilities(self._card, logits) - wanted).max()
+        if not apart <= PROBABILITY_TOLERANCE:
+            raise ModelMismatchError(
+                f"{self._card.name}: {self._card.activation} of the logits is {apart:.3g} away "
+                "from what the checkpoint answers"
+            )
+        return {self._card.outputs[0].name: logits}
+
+    def write_onnx(self, path: Path) -> None:
+        """Export the front end by torch's graph capture, the network by tf2onnx, and join them."""
+        import onnx
+
+        picture = Picture(_front_end(self._card), self._layout)
+        samples = torch.zeros(2, self._card.window.samples)
+        with tempfile.TemporaryDirectory() as directory:
+            part = Path(directory) / "front_end.onnx"
+            write_graph(picture, {"samples": samples}, "picture", part)
+            front_end = onnx.load(str(part))
+        graph = join(
+            front_end,
+            _network_graph(self._logits_network),
+            name=self._card.name,
+            input_name=self._card.inputs[0].name,
+            output_name=self._card.outputs[0].name,
+        )
+        onnx.save(graph, str(path))
+
+
+def open_source(card: Card, checkpoint: Path) -> KerasCnn:
+    """Open a checkpoint of a sequential Keras network, `.h5` or `.keras`; no code of it is run.
+
+    Raises:
+        CardError: the card's front end is none of those that these networks have.
+        CheckpointError: damaged, code in it, or other labels, activation or frames than the card's.
+        ModelMismatchError: the card has other than one input and one output.
+    """
+    if len(card.inputs) != 1 or len(card.outputs) != 1:
+        raise ModelMismatchError(f"{card.name}: a keras_cnn has one input and one output")
+    facts = read_facts(checkpoint)
+    if facts.units != len(card.labels):
+        raise CheckpointError(
+            f"{checkpoint.name} has {facts.units} outputs, {card.name} has {len(card.labels)} "
+            "labels: it is another model's checkpoint, or the card's list is wrong"
+        )
+    if facts.activation != card.activation:
+        raise CheckpointError(
+            f"{checkpoint.name} ends in {facts.activation}, {card.name} in {card.activation}"
+        )
+    return KerasCnn(card, _layout(card, facts.input_shape), load_sequential(checkpoint))
+
+
+def _layout(card: Card, picture: tuple[int, ...]) -> Layout:
+    """Compare what the front end gives with what the network takes."""
+    parameters = _parameters(card)
+    bands = parameters.n_mfcc if isinstance(parameters, MfccParameters) else parameters.n_mels
+    heard = parameters.frames(card.window.samples)
+    for layout in (Layout(picture[0], False), Layout(picture[1], True)):
+        shape = (bands, layout.frames) if layout.bands_first else (layout.frames, bands)
+        if picture == (*shape, 1) and layout.frames <= heard:
+            return layout
+    raise CheckpointError(
+        f"{card.name}: its front end gives {heard} frames of {bands} bands, the checkpoint's "
+        f"network takes {list(picture)}: it is another model's checkpoint"
+    )
+
+
+def _parameters(card: Card) -> LogMelParameters:
+    for kind in (LogMelParameters, MfccParameters):
+        if card.front_end.kind == kind.kind:
+            return kind.from_card(card)
+    raise CardError(f"{card.name}: a keras_cnn has no front end {card.front_end.kind!r}")
+
+
+def _front_end(card: Card) -> nn.Module:
+    parameters = _parameters(card)
+    return Mfcc(parameters) if isinstance(parameters, MfccParameters) else LogMel(parameters)
+
+
+def _librosa_frames(card: Card, samples: FloatArray) -> FloatArray:
+    parameters = _parameters(card)
+    if isinstance(parameters, MfccParameters):
+        return librosa_mfcc(samples, parameters)
+    return librosa_log_mel(samples, parameters)
+
+
+def _without_activation(network: Any) -> Any:
+    """Return a copy of a network that answers logits."""
+    import keras
+
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    copy.layers[-1].activation = keras.activations.linear
+    return copy
+
+
+def _probabilities(card: Card, logits: Array) -> Array:
+    """Apply a card's activation."""
+    exact = logits.astype(np.float64)
+    if card.activation == "softmax":
+        return np.asarray(scipy.special.softmax(exact, axis=-1))
+    return np.asarray(scipy.special.expit(exact) if card.activation == "sigmoid" else exact)
+
+
+def _network_graph(network: Any) -> Any:
+    """Return a Keras network as an ONNX model; `from_keras` does not know Keras 3."""
+    import tensorflow
+    import tf2onnx
+    from onnx import version_converter
+
+    signature = [tensorflow.TensorSpec(network.input_shape, tensorflow.float32, name="picture")]
+    graph, _ = tf2onnx.convert.from_function(
+        tensorflow.function(lambda picture: network(picture, training=False)),
+        input_signature=signature,
+        opset=NEWEST_OF_TF2ONNX,
+    )
+    for imported in [other for other in graph.opset_import if other.domain]:
+        graph.opset_import.remove(imported)  # declared, and not used
+    return version_converter.convert_version(graph, OPSET)

@@ -1,0 +1,303 @@
+"""Each front end gives the numbers of the library it is named after: torch, host and graph alike.
+
+What float32 can know bounds every comparison: the rounding noise of a frame's transform lies at
+`EPSILON` of its loudest band. Near that floor decibels differ without anything being wrong, so what
+is allowed grows there; within 50 dB of a frame's loudest band it is 2e-4 dB.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bandstand.audio.decode import DecodeLimits, decode
+from bandstand.audio.waveform import resample
+from bandstand.errors import CardError
+from bandstand.frontends import host
+from bandstand.frontends.dft import make_spectrum
+from bandstand.frontends.fbank import Fbank
+from bandstand.frontends.logmel import LogMel
+from bandstand.frontends.mfcc import Mfcc
+from bandstand.frontends.parameters import (
+    FbankParameters,
+    LogMelParameters,
+    MfccParameters,
+    StandardizeParameters,
+)
+from bandstand.frontends.standardize import Standardize
+from bandstand.models.card import FrontEnd
+from bandstand.settings import get_settings
+from exporters.torch_graph import write_graph
+from tests.small_graphs import card
+
+EPSILON = float(np.finfo(np.float32).eps)
+SECONDS = 6
+Clips = dict[str, NDArray[np.float32]]
+
+LOG_MEL = {
+    "librosa": LogMelParameters(sample_rate=22_050, dynamic_range_db=80.0),
+    "loudest is 0 dB": LogMelParameters(sample_rate=22_050, reference="max", dynamic_range_db=80.0),
+    "no range": LogMelParameters(sample_rate=22_050, n_fft=1024, hop=256, n_mels=64),
+    "hop divides nothing": LogMelParameters(sample_rate=22_050, n_fft=1000, hop=441, n_mels=40),
+    "htk": LogMelParameters(
+        sample_rate=16_000,
+        n_fft=512,
+        hop=256,
+        n_mels=96,
+        high_hz=8000.0,
+        mel_scale="htk",
+        area_normalised=False,
+        padding="reflect",
+    ),
+    "magnitude": LogMelParameters(
+        sample_rate=22_050, spectrum="magnitude", floor=1e-5, dynamic_range_db=80.0
+    ),
+    "not centred": LogMelParameters(sample_rate=22_050, padding="none", dynamic_range_db=80.0),
+}
+LINEAR = {
+    "drum hits": LogMelParameters(sample_rate=44_100, high_hz=8000.0, level="linear"),
+    "magnitude": LogMelParameters(sample_rate=22_050, spectrum="magnitude", level="linear"),
+}
+
+
+def made_up(sample_rate: int) -> Clips:
+    time = np.arange(2 * sample_rate) / sample_rate
+    tone = np.sin(2 * np.pi * 441.0 * time)
+    noise = np.random.default_rng(5).uniform(-1, 1, len(time))
+    signals = {
+        "silence": np.zeros(len(time)),
+        "tone": tone,
+        "square": np.sign(tone),
+        "noise": noise,
+    }
+    return {name: signal.astype(np.float32) for name, signal in signals.items()}
+
+
+def real(directory: Path, sample_rate: int) -> Clips:
+    limits = DecodeLimits.from_settings(get_settings())
+    paths = sorted((directory / "audio").glob("*.ogg"))
+    waveforms = {path.stem: decode(path.read_bytes(), limits) for path in paths}
+    return {
+        name: resample(waveform, sample_rate).samples[: SECONDS * sample_rate]
+        for name, waveform in waveforms.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def clips(data_dir: Path) -> Callable[[int], Clips]:
+    known: dict[int, Clips] = {}
+
+    def at(sample_rate: int) -> Clips:
+        if sample_rate not in known:
+            known[sample_rate] = made_up(sample_rate) | real(data_dir, sample_rate)
+        return known[sample_rate]
+
+    return at
+
+
+def librosa_mel(samples: NDArray[np.float32], facts: LogMelParameters) -> Any:
+    return librosa.feature.melspectrogram(
+        y=samples,
+        sr=facts.sample_rate,
+        n_fft=facts.n_fft,
+        hop_length=facts.hop,
+        n_mels=facts.n_mels,
+        fmin=facts.low_hz,
+        fmax=facts.high_hz,
+        htk=facts.mel_scale == "htk",
+        norm="slaney" if facts.area_normalised else None,
+        power=2.0 if facts.spectrum == "power" else 1.0,
+        center=facts.padding != "none",
+        pad_mode=facts.padding if facts.padding != "none" else "constant",
+    ).T
+
+
+def librosa_decibels(samples: NDArray[np.float32], facts: LogMelParameters) -> Any:
+    convert = librosa.power_to_db if facts.spectrum == "power" else librosa.amplitude_to_db
+    reference = np.max if facts.reference == "max" else 1.0
+    mel = librosa_mel(samples, facts)
+    return convert(mel, ref=reference, amin=facts.floor, top_db=facts.dynamic_range_db)
+
+
+def float32_noise(decibels: Any) -> Any:
+    """How far rounding noise of `EPSILON` of a frame's loudest band moves each band, in dB."""
+    below = decibels.max(axis=-1, keepdims=True) - decibels
+    return 20 * np.log10(1 + EPSILON * 10 ** (below / 20))
+
+
+def by_torch(module: nn.Module, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        output: Tensor = module(*map(torch.from_numpy, inputs))
+    return output.numpy()
+
+
+@pytest.mark.parametrize("case", LOG_MEL)
+def test_decibels_are_librosas(case: str, clips: Callable[[int], Clips]) -> None:
+    facts = LOG_MEL[case]
+    module = LogMel(facts)
+    for name, samples in clips(facts.sample_rate).items():
+        expected = librosa_decibels(samples, facts)
+        assert expected.shape == (facts.frames(len(samples)), facts.n_mels)
+        allowed = 2e-4 + float32_noise(expected)
+        for ours in (by_torch(module, samples[None]), host.log_mel(samples[None], facts)):
+            assert ours.dtype == np.float32
+            assert (np.abs(ours[0] - expected) <= allowed).all(), name
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_bands_without_logarithm_are_librosas(case: str, clips: Callable[[int], Clips]) -> None:
+    facts = LINEAR[case]
+    module = LogMel(facts)
+    for name, samples in clips(facts.sample_rate).items():
+        expected = librosa_mel(samples, facts)
+        allowed = 1e-3 * expected + 10 * EPSILON * expected.max(axis=1, keepdims=True)
+        for ours in (by_torch(module, samples[None]), host.log_mel(samples[None], facts)):
+            assert (np.abs(ours[0] - expected) <= allowed).all(), name
+
+
+def test_a_tenth_of_a_second_of_drums_has_eighteen_frames() -> None:
+    facts = LINEAR["drum hits"]
+    hit = np.zeros((2, 8820), np.float32)
+    assert by_torch(LogMel(facts), hit).shape == host.log_mel(hit, facts).shape == (2, 18, 128)
+
+
+def test_natural_logarithm_with_floor(clips: Callable[[int], Clips]) -> None:
+    facts = LogMelParameters(sample_rate=16_000, n_fft=512, level="natural_log", floor=1e-6)
+    for samples in clips(16_000).values():
+        expected = np.log(np.maximum(librosa_mel(samples, facts), 1e-6))
+        for ours in (by_torch(LogMel(facts), samples[None]), host.log_mel(samples[None], facts)):
+            np.testing.assert_allclose(ours[0], expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_mfcc", [13, 20])
+def test_mfcc_is_librosas(n_mfcc: int, clips: Callable[[int], Clips]) -> None:
+    facts = MfccParameters(sample_rate=22_050, n_mfcc=n_mfcc)
+    module = Mfcc(facts)
+    # A coefficient is a unit-length sum of all bands' decibels.
+    allowed = 2e-4 * np.sqrt(facts.n_mels)
+    for samples in clips(22_050).values():
+        expected = librosa.feature.mfcc(y=samples, sr=22_050, n_mfcc=n_mfcc).T
+        for ours in (by_torch(module, samples[None]), host.mfcc(samples[None], facts)):
+            np.testing.assert_allclose(ours[0], expected, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("seconds", [3, 12])
+def test_filter_bank_is_that_of_transformers(seconds: int, data_dir: Path) -> None:
+    from transformers import ASTFeatureExtractor
+
+    extract = ASTFeatureExtractor()
+    facts = FbankParameters(sample_rate=16_000)
+    in_decibels = 2 * facts.std * 10 / np.log(10)
+    module = Fbank(facts)
+    for name, clip in (made_up(16_000) | real(data_dir, 16_000)).items():
+        samples = np.resize(clip, seconds * 16_000)
+        expected = extract(samples, sampling_rate=16_000, return_tensors="np")["input_values"][0]
+        padded = np.zeros((1, 13 * 16_000), np.float32)
+        padded[0, : len(samples)] = samples
+        allowed = 5e-5 + float32_noise(expected * in_decibels) / in_decibels
+        whole = by_torch(module, samples[None])[0]
+        part = by_torch(module, padded, np.array([len(samples)]))[0]
+        for ours in (whole, part):
+            assert ours.shape == (1024, 128)
+            assert (np.abs(ours - expected) <= allowed).all(), name
+
+
+def test_standardize_is_that_of_transformers(clips: Callable[[int], Clips]) -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    extract = Wav2Vec2FeatureExtractor(do_normalize=True)
+    module = Standardize(StandardizeParameters(sample_rate=16_000))
+    for samples in clips(16_000).values():
+        expected = extract(samples, sampling_rate=16_000, return_tensors="np")["input_values"][0]
+        padded = np.concatenate([samples, np.zeros(999, np.float32)])
+        part = by_torch(module, padded[None], np.array([len(samples)]))[0]
+        np.testing.assert_allclose(by_torch(module, samples[None])[0], expected, atol=5e-5)
+        np.testing.assert_allclose(part[: len(samples)], expected, atol=5e-5)
+        assert not part[len(samples) :].any()
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), [(400, 160), (512, 256), (2048, 512), (4096, 1024)])
+def test_every_frequency_is_where_the_spectrum_says(n_fft: int, hop: int) -> None:
+    samples = np.random.default_rng(3).normal(size=(2, n_fft + 3 * hop)).astype(np.float32)
+    spectrum = make_spectrum(n_fft, hop)
+    ours = by_torch(spectrum, samples)[:, :, spectrum.rows, :, spectrum.columns]
+    power = np.square(ours).sum(axis=-1)  # (bins, n, frames)
+    for row in range(2):
+        expected = librosa.stft(samples[row], n_fft=n_fft, hop_length=hop, center=False)
+        np.testing.assert_allclose(power[:, row], np.abs(expected) ** 2, rtol=1e-3, atol=1e-3)
+
+
+GRAPHS: dict[str, tuple[nn.Module, bool]] = {
+    "log-mel in two stages": (LogMel(LOG_MEL["loudest is 0 dB"]), False),
+    "log-mel mirrored": (LogMel(LOG_MEL["htk"]), False),
+    "log-mel by convolution": (LogMel(LOG_MEL["hop divides nothing"]), False),
+    "mel magnitude": (LogMel(LINEAR["magnitude"]), False),
+    "mfcc": (Mfcc(MfccParameters(sample_rate=22_050)), False),
+    "fbank": (Fbank(FbankParameters(sample_rate=16_000, frames=256)), False),
+    "fbank with lengths": (Fbank(FbankParameters(sample_rate=16_000, frames=256)), True),
+    "standardize": (Standardize(StandardizeParameters(sample_rate=16_000)), False),
+    "standardize with lengths": (Standardize(StandardizeParameters(sample_rate=16_000)), True),
+}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graph_gives_the_modules_numbers(graph: str, tmp_path: Path) -> None:
+    import onnxruntime
+    import openvino
+
+    module, with_lengths = GRAPHS[graph]
+    random = np.random.default_rng(8)
+    inputs = {"waveform": random.normal(0, 0.1, (3, 33_000)).astype(np.float32)}
+    if with_lengths:
+        inputs["lengths"] = np.array([33_000, 20_000, 16_001])
+    path = tmp_path / "model.onnx"
+    examples = {name: torch.from_numpy(array[:2]) for name, array in inputs.items()}
+    write_graph(module, examples, "features", path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", exact)
+    for batch in (1, 3):
+        rows = {name: array[-batch:] for name, array in inputs.items()}
+        expected = by_torch(module, *rows.values())
+        for ours in (session.run(["features"], rows)[0], compiled(rows)["features"]):
+            np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=5e-4)
+
+
+def test_parameters_come_from_the_card() -> None:
+    mel = card((8000,), front_end=FrontEnd(kind="log_mel", parameters={"n_fft": 512, "hop": 256}))
+    facts = LogMelParameters.from_card(mel)
+    assert (facts.sample_rate, facts.n_fft, facts.hop, facts.bins) == (16_000, 512, 256, 257)
+
+
+@pytest.mark.parametrize(
+    "front_end",
+    [
+        {"kind": "fbank"},
+        {"kind": "log_mel", "parameters": {"n_ftt": 512}},
+        {"kind": "log_mel", "parameters": {"mel_scale": "bark"}},
+        {"kind": "log_mel", "parameters": {"hop": 0}},
+        {"kind": "log_mel", "parameters": {"n_fft": 511}},
+    ],
+)
+def test_a_card_with_another_front_end_is_refused(front_end: dict[str, Any]) -> None:
+    with pytest.raises(CardError, match="front end"):
+        LogMelParameters.from_card(card((8000,), front_end=front_end))
+
+
+def test_the_host_forms_need_no_torch() -> None:
+    code = (
+        "import sys, bandstand.frontends.host\n"
+        "print(sorted({'torch', 'librosa', 'transformers', 'onnx'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
