@@ -1,14 +1,16 @@
 """Each front end gives the numbers of the library it is named after: torch, host and graph alike.
 
-What float32 can know bounds every comparison: the rounding noise of a frame's transform lies at
-`EPSILON` of its loudest band. Near that floor decibels differ without anything being wrong, so what
-is allowed grows there; within 50 dB of a frame's loudest band it is 2e-4 dB.
+What float32 can know bounds every comparison: rounding makes noise of about `EPSILON` of a frame's
+whole amplitude in each of its bands (in librosa too: it transforms the ends in float32). Bands near
+that floor differ without anything being wrong, so what is allowed grows there; above it, it is
+2e-4 dB.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,8 @@ from bandstand.settings import get_settings
 from exporters.torch_graph import write_graph
 from tests.small_graphs import card
 
-EPSILON = float(np.finfo(np.float32).eps)
-SECONDS = 6
+EPSILON = 4 * float(np.finfo(np.float32).eps)
+SECONDS = 3
 Clips = dict[str, NDArray[np.float32]]
 
 LOG_MEL = {
@@ -71,7 +73,7 @@ LINEAR = {
 
 
 def made_up(sample_rate: int) -> Clips:
-    time = np.arange(2 * sample_rate) / sample_rate
+    time = np.arange(sample_rate) / sample_rate
     tone = np.sin(2 * np.pi * 441.0 * time)
     noise = np.random.default_rng(5).uniform(-1, 1, len(time))
     signals = {
@@ -130,9 +132,9 @@ def librosa_decibels(samples: NDArray[np.float32], facts: LogMelParameters) -> A
 
 
 def float32_noise(decibels: Any) -> Any:
-    """How far rounding noise of `EPSILON` of a frame's loudest band moves each band, in dB."""
-    below = decibels.max(axis=-1, keepdims=True) - decibels
-    return 20 * np.log10(1 + EPSILON * 10 ** (below / 20))
+    """How far noise of `EPSILON` of a frame's amplitude moves each of its bands, in dB."""
+    frame = 10 * np.log10(np.sum(10 ** (decibels / 10), axis=-1, keepdims=True))
+    return 20 * np.log10(1 + EPSILON * 10 ** ((frame - decibels) / 20))
 
 
 def by_torch(module: nn.Module, *inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -195,7 +197,9 @@ def test_mfcc_is_librosas(n_mfcc: int, clips: Callable[[int], Clips]) -> None:
 def test_filter_bank_is_that_of_transformers(seconds: int, data_dir: Path) -> None:
     from transformers import ASTFeatureExtractor
 
-    extract = ASTFeatureExtractor()
+    with warnings.catch_warnings():  # two of the lowest bands are narrower than a bin
+        warnings.simplefilter("ignore", UserWarning)
+        extract = ASTFeatureExtractor()
     facts = FbankParameters(sample_rate=16_000)
     in_decibels = 2 * facts.std * 10 / np.log(10)
     module = Fbank(facts)
