@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import platformdirs
 from pydantic import AliasChoices, Field, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +96,8 @@ class Settings(BaseSettings):
     threads_per_runner: int = Field(0, ge=0)
     """Compute threads of one model runner; 0: as many as there are cores."""
     preprocess_workers: int = Field(0, ge=0)
-    """Processes that decode audio and compute features; 0: as many as there are cores."""
+    """Processes that decode audio and compute features, with a thread a core between them; 0: one
+    for every four cores."""
     feature_cache_entries: int = Field(1024, ge=0)
     """Recordings whose features are remembered by content hash; 0 turns the cache off."""
 
@@ -142,3 +146,48 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """Return this process's settings, read once."""
     return Settings()
+
+
+def settings_page() -> str:
+    """Return `docs/settings.md`: `python -m bandstand.settings > docs/settings.md` writes it."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables, read once when a process starts; `bandstand serve` passes them on",
+        "to its workers. Paths are relative to the project.",
+        "",
+        "| variable | default | values | what it is |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, field in Settings.model_fields.items():
+        meaning = " ".join((field.description or "").split())
+        variable = f"`BANDSTAND_{name.upper()}`"
+        lines.append(f"| {variable} | {_default(field)} | {_values(field)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "the platform's"
+    if field.default in (None, ()):
+        return "none"
+    default = field.default
+    return f"`{os.path.relpath(default, PROJECT_ROOT) if isinstance(default, Path) else default}`"
+
+
+def _values(field: FieldInfo) -> str:
+    """Say what a field takes: its choices, its bounds, or nothing."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    bounds = (
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, sign in signs.items()
+        if hasattr(limit, name)
+    )
+    return ", ".join(bounds)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_page())

@@ -10,9 +10,6 @@ from contextvars import ContextVar
 from time import perf_counter
 
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from prometheus_client import Counter, Gauge, Histogram
 from pythonjsonlogger.json import JsonFormatter
 
@@ -99,14 +96,16 @@ def configure_logs(settings: Settings) -> None:
     logger.setLevel(settings.log_level)
 
 
-def tracer_provider(settings: Settings) -> TracerProvider:
+def tracer_provider(settings: Settings) -> trace.TracerProvider:
     """Return a provider that exports to the configured collector, or only passes context on."""
-    resource = Resource.create({"service.name": "bandstand", "service.version": __version__})
     if settings.otlp_endpoint is None:
-        return TracerProvider(resource=resource, sampler=ParentBased(ALWAYS_OFF))
+        return trace.NoOpTracerProvider()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    resource = Resource.create({"service.name": "bandstand", "service.version": __version__})
     provider = TracerProvider(resource=resource)
     exporter = OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -95,9 +95,10 @@ class InProcess:
 
 @dataclass(slots=True)
 class Contender:
-    """Who is measured, how many requests a turn, and the turns so far."""
+    """Who is measured, in how many turns of how many requests, and the turns so far."""
 
     work: Work
+    rounds: int
     requests: int
     turns: list[Turn] = field(default_factory=list)
 
@@ -106,5 +107,6 @@ class Contender:
         self.work.run(min(8, self.requests))
 
     def take_turn(self) -> None:
-        """Take one that does."""
-        self.turns.append(self.work.run(self.requests))
+        """Take one that does, unless all are taken."""
+        if len(self.turns) < self.rounds:
+            self.turns.append(self.work.run(self.requests))

@@ -9,7 +9,6 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +31,7 @@ Snapshot = dict[str, Memory]
 
 def main() -> int:
     """Measure, print and write the report."""
+    stop_what_was_started_on_sigterm()
     options = _options()
     half = options.requests // 2
     facts = machine()
@@ -44,7 +44,7 @@ def main() -> int:
         snapshots = [snapshot(server)]
         loads = []
         for _ in range(2):
-            loads.append(drive(server.url, _next(requests, half), options.concurrency))
+            loads.append(drive(server.url, islice(requests, half), options.concurrency))
             snapshots.append(snapshot(server))
     goals = goals_of(loads, snapshots)
     tables = [goals_table(goals), answers_table(loads), memory_table(snapshots, half)]
@@ -76,10 +76,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=32, help="at a time (32)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     return parser.parse_args()
-
-
-def _next(requests: Iterator[bytes], count: int) -> Iterator[bytes]:
-    return islice(requests, count)
 
 
 def snapshot(server: Server) -> Snapshot:

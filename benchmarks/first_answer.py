@@ -78,7 +78,8 @@ def main() -> int:
     notes = [
         f"`git clone` of {commit} into an empty folder, then `make serve PORT=…` there; the clock "
         "starts with the command and stops at its first answer on the screen.",
-        "Package caches are empty; how fast the package index and the disk are is in the figure.",
+        "Package caches are empty; packages come from " + _where_packages_come_from() + ", and how "
+        "fast that is is in the figure.",
         "Disk is what `du` counts.",
         "What it printed: " + " / ".join(_answer(found.output)),
     ]
@@ -169,6 +170,11 @@ def _read_until_answered(process: subprocess.Popen[str]) -> str:
         if ANSWERED in line:
             return "".join(lines)
     raise RuntimeError("no answer; the output ends:\n" + "".join(lines[-30:]))
+
+
+def _where_packages_come_from() -> str:
+    wheels = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+    return "the package index and a folder of wheels (PIP_FIND_LINKS)" if wheels else "the index"
 
 
 def _answer(output: str) -> list[str]:

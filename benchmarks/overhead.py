@@ -80,7 +80,7 @@ def main() -> int:
     second = as_wav(clip[: round(PADDED_SECONDS * len(clip) / SECONDS)])
     recordings = Recordings(whole, padded(second, len(whole)))
     with servers(with_peers=not options.no_peers) as running:
-        contenders = line_up(running, recordings, options.requests, options.peer_requests)
+        contenders = line_up(running, recordings, options)
         for contender in contenders.values():
             contender.warm_up()
         for number in range(options.rounds):
@@ -107,7 +107,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="turns of everybody (9)")
     parser.add_argument("--requests", type=int, default=40, help="in a turn (40)")
-    parser.add_argument("--peer-requests", type=int, default=16, help="in a peer's turn (16)")
+    parser.add_argument("--peer-rounds", type=int, default=3, help="turns of peers (3)")
+    parser.add_argument("--peer-requests", type=int, default=24, help="in a peer's turn (24)")
     parser.add_argument("--no-peers", action="store_true", help="Bandstand alone")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     return parser.parse_args()
@@ -133,21 +134,32 @@ def servers(*, with_peers: bool) -> Iterator[dict[str, Endpoint]]:
 
 
 def line_up(
-    running: dict[str, Endpoint], recordings: Recordings, requests: int, peer_requests: int
+    running: dict[str, Endpoint], recordings: Recordings, options: argparse.Namespace
 ) -> Contenders:
     """Return everybody in the order of their turns, each near what it is compared with."""
     settings, card = get_settings(), get_card(DEFAULT_MODEL)
     limits = DecodeLimits.from_settings(settings)
     model = ModelRepository(settings.repository).latest(DEFAULT_MODEL).model_path
-    runner = load_runner(card, model, threads=settings.threads_per_runner)
+    runner = load_runner(
+        card,
+        model,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        threads=settings.threads_per_runner,
+    )
 
     def asked(server: str, request: bytes, requests: int) -> Contender:
-        return Contender(Served(running[server], request, CONCURRENCY), requests)
+        return Contender(Served(running[server], request, CONCURRENCY), options.rounds, requests)
 
     def in_process(audio: bytes, threads: int, requests: int) -> Contender:
-        return Contender(InProcess(audio, card, runner, limits, threads), requests)
+        work = InProcess(audio, card, runner, limits, threads)
+        return Contender(work, options.rounds, requests)
 
-    cores, cheap = available_cores(), CHEAP * requests
+    def peer(module: str, request: bytes) -> Contender:
+        work = Served(running[module], request, CONCURRENCY)
+        return Contender(work, options.peer_rounds, options.peer_requests)
+
+    cores, requests, cheap = available_cores(), options.requests, CHEAP * options.requests
     raw, multipart = (make("/predict", recordings.whole) for make in (raw_post, multipart_post))
     short, short_form = (make("/predict", recordings.short) for make in (raw_post, multipart_post))
     return {
@@ -160,11 +172,7 @@ def line_up(
         PADDED_MULTIPART: asked("plain", short_form, cheap),
         CACHED_RAW: asked("cached", raw, cheap),
         CACHED_MULTIPART: asked("cached", multipart, cheap),
-        **{
-            name: asked(module, multipart, peer_requests)
-            for name, module in PEERS.items()
-            if module in running
-        },
+        **{name: peer(module, multipart) for name, module in PEERS.items() if module in running},
     }
 
 
@@ -245,8 +253,8 @@ def notes(recordings: Recordings, options: argparse.Namespace) -> list[str]:
     cores = available_cores()
     told = [
         f"{options.rounds} rounds; in each everybody takes a turn of {options.requests} requests "
-        f"({CHEAP * options.requests} where padded or cached, peers {options.peer_requests}), in "
-        "the order of the last table. Overhead is the median of the differences within a round.",
+        f"({CHEAP * options.requests} where padded or cached), in the order of the last table. "
+        "Overhead is the median of the differences within a round.",
         f"The request: POST /predict with a {len(recordings.whole) / 1e6:.2f} MB WAV, the first "
         f"{SECONDS:g} s of a real recording at 22.05 kHz, mono, 16 bits; {CONCURRENCY} "
         "connections, each sending its next request when it has its answer.",
@@ -264,7 +272,8 @@ def notes(recordings: Recordings, options: argparse.Namespace) -> list[str]:
     if not options.no_peers:
         told.append(
             f"FastAPI, LitServe: `benchmarks/peers`, the same ONNX file behind librosa's calls, "
-            f"{cores} worker processes. Memory: PSS of all processes after the last round."
+            f"{cores} worker processes; {options.peer_rounds} turns of {options.peer_requests} "
+            "requests. Memory: PSS of all processes after the last round."
         )
     return told
 

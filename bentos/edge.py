@@ -7,6 +7,7 @@ import re
 import uuid
 from time import perf_counter
 
+from opentelemetry import context, propagate, trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,6 +89,9 @@ class Edge:
         offered = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         identity = offered if _ACCEPTED_ID.fullmatch(offered) else uuid.uuid4().hex
         request_id.set(identity)
+        if not trace.get_current_span().get_span_context().is_valid:
+            # Nothing opened a span: the caller's trace is passed on, and logged, all the same.
+            context.attach(propagate.extract(Headers(scope=scope)))
         exchange = _Exchange(receive, send, self._limit, identity)
         try:
             await self._guarded(scope, exchange)

@@ -15,7 +15,7 @@ from bandstand.runners.load import load_runner
 from bandstand.settings import get_settings
 from bandstand.telemetry import BATCH_QUEUE_SECONDS, BATCH_ROWS, INFERENCE_SECONDS
 from bentos.wiring import service_config
-from bentos.worker import Arrays, Facts, RefusePickles, answer, client_waits, start_worker
+from bentos.worker import Arrays, Block, Facts, RefusePickles, answer, client_waits, start_worker
 
 _SETTINGS = get_settings()
 
@@ -72,7 +72,7 @@ class _ModelRunner:
         await self._batcher.aclose()
         self._runner.close()
 
-    @bentoml.api
+    @bentoml.api(input_spec=Block, output_spec=Block)
     async def infer(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
         """Answer one batch.
 

@@ -19,6 +19,7 @@ from bandstand.settings import get_settings
 from bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bentos.worker import (
     Arrays,
+    Block,
     ClientGoneError,
     Facts,
     RefusePickles,
@@ -58,7 +59,7 @@ class _Preprocessor:
         start_worker(_SETTINGS)
         prepare(probe_recording(), get_card(DEFAULT_MODEL), self._limits)
 
-    @bentoml.api
+    @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
         """Prepare one recording.
 

@@ -145,8 +145,9 @@ def create_app() -> FastAPI:
         title="Bandstand",
         version=__version__,
         description=_DESCRIPTION,
-        # BentoML's UI files are not ours; FastAPI's pages load scripts from elsewhere.
         redoc_url=None,
+        # BentoML's middleware opens the request's span, where spans are exported at all.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     _add_answers(app)
     _add_models(app)

@@ -6,6 +6,7 @@ from typing import Any
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 from opentelemetry import trace
+from opentelemetry.util.http import ExcludeList
 
 from bandstand.settings import Settings, get_settings
 from bandstand.telemetry import tracer_provider
@@ -45,7 +46,11 @@ def _share_tracer_provider() -> None:
 
     At import: BentoML builds its middleware before any start-up hook runs.
     """
-    provider = tracer_provider(get_settings())
+    settings = get_settings()
+    provider = tracer_provider(settings)
+    if settings.otlp_endpoint is None:
+        # The middleware would open spans around every chunk of every body, for nobody.
+        BentoMLContainer.tracing_excluded_urls.set(ExcludeList([".*"]))
     BentoMLContainer.tracer_provider.set(provider)
     trace.set_tracer_provider(provider)
 

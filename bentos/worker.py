@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import bentoml
+from _bentoml_sdk.io_models import IORootModel
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandstand.errors import BandstandError, DeadlineExceededError
@@ -58,6 +61,26 @@ def start_worker(settings: Settings) -> None:
     configure_logs(settings)
     # A little longer than the gateway takes at most: its last answers still come through here.
     outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)
+
+
+class Block(IORootModel[bytes]):  # type: ignore[misc]
+    """The wire's block as BentoML's input and output: the body, as it is.
+
+    BentoML's own `bytes` works out a JSON schema at every call, which costs more than the call.
+    """
+
+    __root_input__ = True
+    media_type: ClassVar[str | None] = "application/octet-stream"
+
+    @classmethod
+    async def from_http_request(cls, request: Request, _serde: object) -> Block:
+        """Take a request's body."""
+        return cls(await request.body())
+
+    @classmethod
+    async def to_http_response(cls, obj: bytes, _serde: object) -> Response:
+        """Make a body of an answer."""
+        return Response(obj, media_type=cls.media_type)
 
 
 class RefusePickles:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bandstand.errors import BandstandError
+from bandstand.models.precision import WeightPrecision
 from bandstand.settings import get_settings
+
+if TYPE_CHECKING:  # it brings numpy, which help does without
+    from exporters.export import Exported
 
 REPOSITORY = get_settings().repository
 
@@ -24,9 +29,24 @@ def main() -> None:
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(help="The card's name, as in `genre_features`.")],
+    *,
     repository: Annotated[
         Path, typer.Option(help="The model repository that gets the new version.")
     ] = REPOSITORY,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Where the checkpoint is, if not where the card says."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Its branch, tag or commit, if that is a hub's.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="What it must hash to, if not to what the card says.")
+    ] = None,
+    precision: Annotated[WeightPrecision, typer.Option(help="Of the weights.")] = "fp32",
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Steps, and how it ended, as JSON Lines.")
+    ] = False,
 ) -> None:
     """Export the model of a card, prove it against its source, and install it."""
     from bandstand.models.card import get_card
@@ -36,14 +56,57 @@ def export(
 
     # It warns of every operator of torchvision, which no model here has.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    tell = _Lines(name) if json_lines else _Words(name)
     try:
-        cache = SourceCache(get_settings().cache_dir)
-        exported = export_card(get_card(name), ModelRepository(repository), cache)
+        card = get_card(name)
+        source = card.source
+        if checkpoint is not None:
+            source = source.model_copy(update={"uri": checkpoint, "revision": revision})
+        if sha256 is not None:
+            source = source.model_copy(update={"sha256": sha256})
+        exported = export_card(
+            card,
+            ModelRepository(repository),
+            SourceCache(get_settings().cache_dir),
+            checkpoint=source,
+            precision=precision,
+            on_step=tell.step,
+        )
     except BandstandError as error:
-        typer.echo(f"{error.error_type}: {error}", err=True)
+        tell.failure(error)
         raise typer.Exit(1) from error
-    typer.echo(f"installed {name} version {exported.version} in {repository}")
-    typer.echo(exported.report.to_json().decode())
+    tell.success(exported, repository)
+
+
+class _Words:
+    """Tells people."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def step(self, step: str) -> None:
+        typer.echo(f"{self._name}: {step}", err=True)
+
+    def failure(self, error: BandstandError) -> None:
+        typer.echo(f"{error.error_type}: {error}", err=True)
+
+    def success(self, exported: Exported, repository: Path) -> None:
+        typer.echo(f"installed {self._name} version {exported.version} in {repository}")
+        typer.echo(exported.report.to_json().decode())
+
+
+class _Lines(_Words):
+    """Tells programs, one JSON object a line on standard output."""
+
+    def step(self, step: str) -> None:
+        typer.echo(json.dumps({"step": step}))
+
+    def failure(self, error: BandstandError) -> None:
+        typer.echo(json.dumps(error.to_fields()))
+
+    def success(self, exported: Exported, _repository: Path) -> None:
+        report = json.loads(exported.report.to_json())
+        typer.echo(json.dumps({"version": exported.version, "report": report}))
 
 
 if __name__ == "__main__":

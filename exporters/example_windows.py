@@ -55,6 +55,9 @@ def _recordings() -> Iterator[Path]:
 def _some_windows(card: Card, path: Path, count: int) -> FloatArray:
     waveform = decode(path.read_bytes(), DecodeLimits.from_settings(get_settings()))
     windows = cut_windows(resample(waveform, card.window.sample_rate), card.window)
-    full = windows.batch[windows.coverage == 1] if len(windows.batch) > 1 else windows.batch
+    full: FloatArray = windows.batch
+    if len(full) > 1:
+        full = full[windows.coverage == 1]
     chosen = np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int)
-    return full[chosen]
+    some: FloatArray = full[chosen]
+    return some

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.special
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from bandstand.frontends.mel import FloatArray
 from bandstand.frontends.mfcc import Mfcc
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import Card
+from bandstand.pipelines.genre import activate
 from bandstand.runners.base import Array
 from exporters.example_windows import example_windows
 from exporters.join import join
@@ -94,7 +94,7 @@ class KerasCnn:
         picture = self._layout.arrange(_librosa_frames(self._card, samples))
         logits = np.asarray(self._logits_network(picture, training=False))
         wanted = np.asarray(self._network(picture, training=False))
-        apart = np.abs(_probabilities(self._card, logits) - wanted).max()
+        apart = np.abs(activate(self._card, logits) - wanted).max()
         if not apart <= PROBABILITY_TOLERANCE:
             raise ModelMismatchError(
                 f"{self._card.name}: {self._card.activation} of the logits is {apart:.3g} away "
@@ -187,14 +187,6 @@ def _without_activation(network: Any) -> Any:
     copy.set_weights(network.get_weights())
     copy.layers[-1].activation = keras.activations.linear
     return copy
-
-
-def _probabilities(card: Card, logits: Array) -> Array:
-    """Apply a card's activation."""
-    exact = logits.astype(np.float64)
-    if card.activation == "softmax":
-        return np.asarray(scipy.special.softmax(exact, axis=-1))
-    return np.asarray(scipy.special.expit(exact) if card.activation == "sigmoid" else exact)
 
 
 def _network_graph(network: Any) -> Any:

@@ -36,7 +36,6 @@ def librosa_mfcc(samples: FloatArray, parameters: MfccParameters) -> FloatArray:
 def _log_mel(clip: FloatArray, parameters: LogMelParameters) -> FloatArray:
     import librosa
 
-    centred = parameters.padding != "none"
     bands = librosa.feature.melspectrogram(
         y=clip,
         sr=parameters.sample_rate,
@@ -48,8 +47,8 @@ def _log_mel(clip: FloatArray, parameters: LogMelParameters) -> FloatArray:
         htk=parameters.mel_scale == "htk",
         norm="slaney" if parameters.area_normalised else None,
         power=2.0 if parameters.spectrum == "power" else 1.0,
-        center=centred,
-        pad_mode=parameters.padding if centred else "constant",
+        center=parameters.padding != "none",
+        pad_mode="reflect" if parameters.padding == "reflect" else "constant",
     )
     scaled: FloatArray
     if parameters.level == "linear":

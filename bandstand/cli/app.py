@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from bandstand import __version__
 from bandstand.cli.failures import told
+from bandstand.models.precision import WeightPrecision
 
 
 class _Commands(TyperGroup):
@@ -28,7 +29,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(no_args_is_help=True, help="What models there are, and how good they are.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="What models there are, and getting more."
+)
 app.add_typer(models_app, name="models")
 
 
@@ -225,3 +228,86 @@ def models_show(
     from bandstand.cli import models
 
     models.show_one(name, server, as_json=json)
+
+
+OneModel = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="As `bandstand models list` has it.")
+]
+AllModels = Annotated[bool, typer.Option("--all", help="Every model there is a card of.")]
+AllowUnverified = Annotated[
+    bool,
+    typer.Option("--allow-unverified", help="Take a checkpoint that no sha256 vouches for."),
+]
+
+
+@models_app.command("pull")
+def models_pull(
+    name: OneModel = None,
+    *,
+    everything: AllModels = False,
+    allow_unverified: AllowUnverified = False,
+) -> None:
+    """Get a model's checkpoint, export it, prove the export, and install it.
+
+    [cyan]bandstand models pull genre_mfcc_cnn[/cyan]
+
+    [cyan]bandstand models pull --all[/cyan]
+
+    A download that was cut off goes on where it stopped. What is installed already is left alone.
+
+    Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
+    """
+    from bandstand.cli import install
+
+    install.pull(name, everything=everything, allow_unverified=allow_unverified)
+
+
+@models_app.command("export")
+def models_export(
+    name: OneModel = None,
+    *,
+    everything: AllModels = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|HUB_ID", help="This checkpoint; by itself, the card's, if it is here."
+        ),
+    ] = None,
+    precision: Annotated[WeightPrecision, typer.Option(help="Of the weights.")] = "fp32",
+    allow_unverified: AllowUnverified = False,
+) -> None:
+    """Export a checkpoint that is here, prove the export, and install it as a new version.
+
+    [cyan]bandstand models export --all[/cyan]    whatever is in the cache or the data folder
+
+    [cyan]bandstand models export genre_mfcc_cnn --checkpoint genre_classifier.keras[/cyan]
+
+    [cyan]bandstand models export genre_features --precision int8[/cyan]
+
+    [cyan]bandstand models export genre_mfcc_cnn --checkpoint me/mine --allow-unverified[/cyan]
+
+    Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
+    """
+    from bandstand.cli import install
+
+    options = install.ExportOptions(checkpoint, precision, allow_unverified)
+    install.export(name, options, everything=everything)
+
+
+@models_app.command("remove")
+def models_remove(
+    name: Annotated[str, typer.Argument(help="As `bandstand models list` has it.")],
+    *,
+    version: Annotated[
+        int | None, typer.Option(min=1, show_default="all of them", help="This version only.")
+    ] = None,
+) -> None:
+    """Remove a model from this installation.
+
+    [cyan]bandstand models remove genre_mfcc_cnn[/cyan]
+
+    [cyan]bandstand models remove genre_mfcc_cnn --version 1[/cyan]
+    """
+    from bandstand.cli import install
+
+    install.remove(name, version)

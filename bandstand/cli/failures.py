@@ -16,6 +16,7 @@ from clients.errors import BandstandClientError
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 _ADVICE = {
+    "checksum_mismatch": "`--allow-unverified` takes a checkpoint that no sha256 vouches for",
     "audio_too_long": "raise BANDSTAND_MAX_AUDIO_SECONDS where the model runs",
     "connection_failed": "is a server running there? `bandstand serve` starts one",
     "connect_timeout": "is the address right, and may it be reached from here?",

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +29,8 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 class SourceCache:
     """Checkpoints at `<root>/<sha256>/<file name>`; what has that name has that content.
 
+    A checkpoint that is a folder is `<root>/<sha256>` itself.
+
     Attributes:
         root: usually `settings.cache_dir`.
         patience: how long servers are waited for.
@@ -45,9 +47,9 @@ class SourceCache:
         offline: bool = False,
         allow_unverified: bool = False,
     ) -> Path:
-        """Return a local file with the source's content, downloading it if it is nowhere here.
+        """Return a local file, or folder, with the source's content, downloading what is not here.
 
-        A file that is here (in this cache, or with the right content in the hub's own) is used
+        Content that is here (in this cache, or with the right content in the hub's own) is used
         without touching the network. Of several processes that want the same file one
         downloads and the others wait. What a cut or a kill left of a download is continued.
 
@@ -69,7 +71,7 @@ class SourceCache:
                 "unverified content for this once"
             )
         if source.uri.startswith("file:"):
-            return _local_file(source)
+            return _local(source)
         if found := self._find(source):
             return found
         if offline:
@@ -78,40 +80,48 @@ class SourceCache:
 
     def _find(self, source: Source) -> Path | None:
         for path in self._candidates(source):
-            if path.is_file():
-                if sha256_of(path) == source.sha256:
+            if all(file.is_file() for file in source_files(source, path)):
+                if source_sha256(source, path) == source.sha256:
                     return path
                 logger.warning("%s does not have the content it should have", path)
         return None
 
     def _candidates(self, source: Source) -> Iterator[Path]:
         if source.sha256 is not None:
-            yield self.root / source.sha256 / _file_name(source)
-            if in_hub_cache := _in_hub_cache(source):
-                yield in_hub_cache
+            folder = self.root / source.sha256
+            yield folder if source.files else folder / _file_name(source)
+            if in_hub_cache := _in_hub_cache(_pieces(source)[0]):
+                yield in_hub_cache.parent if source.files else in_hub_cache
 
     def _download(self, source: Source, progress: Progress | None) -> Path:
-        identity = f"{source.uri}\n{source.revision}\n{source.sha256}"
-        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        part = self.root / "parts" / f"{key}.part"
+        parts = {piece: self._part(piece) for piece in _pieces(source)}
+        lock = self._part(source).with_suffix(".lock")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(part.with_suffix(".lock"), timeout=LOCK_SECONDS):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock, timeout=LOCK_SECONDS):
                 if found := self._find(source):  # another process was faster
                     return found
-                self._fetch(source, part, progress)
-                return self._keep(source, part)
+                for piece, part in parts.items():
+                    self._fetch(piece, part, progress)
+                return self._keep(source, parts)
         except Timeout as error:
             raise SourceError(
                 f"{source.uri}: another process has been downloading it for {LOCK_SECONDS:g} s "
                 f"and holds {error.lock_file}"
             ) from error
         except OSError as error:
-            part.unlink(missing_ok=True)
+            for part in parts.values():
+                part.unlink(missing_ok=True)
             raise SourceError(
                 f"{source.uri}: could not write to {self.root}: {error.strerror or error}; "
                 "free some space, or set BANDSTAND_CACHE_DIR to where there is some"
             ) from error
+
+    def _part(self, source: Source) -> Path:
+        """Return where a download of that content is collected."""
+        identity = f"{source.uri}\n{source.revision}\n{source.sha256}"
+        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        return self.root / "parts" / f"{key}.part"
 
     def _fetch(self, source: Source, part: Path, progress: Progress | None) -> None:
         match urlsplit(source.uri).scheme:
@@ -127,24 +137,27 @@ class SourceCache:
             case _:
                 raise CardError(f"{source.uri}: a source is hf://, https://, s3:// or file:")
 
-    def _keep(self, source: Source, part: Path) -> Path:
+    def _keep(self, source: Source, parts: Mapping[Source, Path]) -> Path:
         """Give a verified download its final name."""
-        seen = sha256_of(part)
-        part.with_suffix(".tag").unlink(missing_ok=True)
+        seen = _digest({_file_name(piece): part for piece, part in parts.items()}, source)
+        for part in parts.values():
+            part.with_suffix(".tag").unlink(missing_ok=True)
         if source.sha256 not in (None, seen):
-            part.unlink()
+            for part in parts.values():
+                part.unlink()
             raise ChecksumError(
                 f"{source.uri} has sha256 {seen}, its card promises {source.sha256}; nothing of it "
                 "was kept"
             )
         if source.sha256 is None:
             logger.warning("%s is unverified; its sha256 is %s", source.uri, seen)
-        target = self.root / seen / _file_name(source)
-        target.parent.mkdir(exist_ok=True)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(target)
-        return target
+        folder = self.root / seen
+        folder.mkdir(exist_ok=True)
+        for piece, part in parts.items():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(folder / _file_name(piece))
+        return folder if source.files else folder / _file_name(source)
 
 
 def sha256_of(path: Path) -> str:
@@ -153,16 +166,48 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def source_files(source: Source, path: Path) -> tuple[Path, ...]:
+    """Return the files of a source that is at `path`."""
+    return tuple(path / name for name in source.files) or (path,)
+
+
+def source_sha256(source: Source, path: Path) -> str:
+    """Return what the card of a source that is at `path` would have to promise.
+
+    Raises:
+        OSError: a file is missing or unreadable.
+    """
+    return _digest({file.name: file for file in source_files(source, path)}, source)
+
+
+def _digest(files: Mapping[str, Path], source: Source) -> str:
+    """Hash one file; or, of a folder, what `sha256sum` prints for its files sorted by name."""
+    digests = {name: sha256_of(file) for name, file in sorted(files.items())}
+    if not source.files:
+        return next(iter(digests.values()))
+    listing = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _pieces(source: Source) -> tuple[Source, ...]:
+    """Return a source for each file; only the whole has a hash to verify."""
+    changes = ({"uri": f"{source.uri.rstrip('/')}/{name}"} for name in source.files)
+    nothing = {"sha256": None, "files": ()}
+    return tuple(source.model_copy(update=change | nothing) for change in changes) or (source,)
+
+
 def _file_name(source: Source) -> str:
     return Path(urlsplit(source.uri).path).name or "content"
 
 
-def _local_file(source: Source) -> Path:
+def _local(source: Source) -> Path:
     path = PROJECT_ROOT / urlsplit(source.uri).path  # an absolute path replaces the root
     try:
-        seen = sha256_of(path)
+        seen = source_sha256(source, path)
     except OSError as error:
-        raise SourceError(f"{source.uri}: could not read {path}: {error.strerror}") from error
+        raise SourceError(
+            f"{source.uri}: could not read {error.filename}: {error.strerror}"
+        ) from error
     if source.sha256 not in (None, seen):
         raise ChecksumError(f"{path} has sha256 {seen}, its card promises {source.sha256}")
     return path

@@ -13,6 +13,9 @@ from bandstand.runners.checks import GraphTensor, check_batch, check_graph, own_
 
 Device = Literal["cpu", "cuda"]
 
+PRECISION_KEY = "precision"
+"""Metadata of a model file that computes in other than f32."""
+
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -64,7 +67,8 @@ class OnnxRunner:
         check_graph(card, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
         self._session: Any = session
         self._card = card
-        self._info = RunnerInfo("onnxruntime", onnxruntime.__version__, "f32", threads, device)
+        precision = session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY, "f32")
+        self._info = RunnerInfo("onnxruntime", onnxruntime.__version__, precision, threads, device)
 
     @property
     def card(self) -> Card:
