@@ -5,6 +5,7 @@ Gong, Chung and Glass, "AST: Audio Spectrogram Transformer" (Interspeech 2021).
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from bandstand.errors import ModelMismatchError
@@ -41,5 +42,8 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
             f"{card.name}: the checkpoint takes {takes[0]} frames of {takes[1]} bands, the card's "
             f"front end makes {parameters.frames} of {parameters.n_mels}"
         )
-    extractor = ASTFeatureExtractor.from_dict(facts)
+    with warnings.catch_warnings():
+        # Its lowest band lies between two frequencies, in the checkpoint's training as here.
+        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
+        extractor = ASTFeatureExtractor.from_dict(facts)
     return TransformersClassifier(card, model, Fbank(parameters), extractor)

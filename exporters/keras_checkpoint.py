@@ -110,5 +110,6 @@ def _check_layer(path: Path, layer: dict[str, Any]) -> None:
             f"{', '.join(sorted(LAYERS))}"
         )
     activation = layer["config"].get("activation", "linear")
-    if activation not in ACTIVATIONS:  # code comes as an object, not as a name
+    # Code comes as an object, not as a name.
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise CheckpointError(f"{path.name}: the activation {activation!r} is not allowed here")

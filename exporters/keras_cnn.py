@@ -14,13 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from bandstand.errors import CardError, CheckpointError, ModelMismatchError
-from bandstand.frontends.logmel import LogMel
 from bandstand.frontends.mel import FloatArray
-from bandstand.frontends.mfcc import Mfcc
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import Card
 from bandstand.pipelines.genre import activate
@@ -30,7 +26,6 @@ from exporters.join import join
 from exporters.keras_checkpoint import load_sequential, read_facts
 from exporters.librosa_front_end import librosa_log_mel, librosa_mfcc
 from exporters.source_model import Examples
-from exporters.torch_graph import OPSET, write_graph
 
 NEWEST_OF_TF2ONNX = 18
 """Its newest operator set; onnx takes the network on from there."""
@@ -53,20 +48,6 @@ class Layout:
         """Return `(n, any, bands)` as a picture of one channel; arrays and tensors alike."""
         picture = frames[:, : self.frames]
         return (picture.swapaxes(1, 2) if self.bands_first else picture)[..., None]
-
-
-class Picture(nn.Module):
-    """Waveforms `(n, samples)` to what the network sees, `(n, rows, columns, 1)`."""
-
-    def __init__(self, front_end: nn.Module, layout: Layout) -> None:
-        super().__init__()
-        self.front_end = front_end
-        self._layout = layout
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """Return the picture."""
-        picture: Tensor = self._layout.arrange(self.front_end(samples))
-        return picture
 
 
 class KerasCnn:
@@ -106,11 +87,12 @@ class KerasCnn:
         """Export the front end by torch's graph capture, the network by tf2onnx, and join them."""
         import onnx
 
-        picture = Picture(_front_end(self._card), self._layout)
-        samples = torch.zeros(2, self._card.window.samples)
+        from exporters.keras_picture import write_picture
+
         with tempfile.TemporaryDirectory() as directory:
             part = Path(directory) / "front_end.onnx"
-            write_graph(picture, {"samples": samples}, "picture", part)
+            samples = self._card.window.samples
+            write_picture(_parameters(self._card), samples, self._layout.arrange, part)
             front_end = onnx.load(str(part))
         graph = join(
             front_end,
@@ -167,11 +149,6 @@ def _parameters(card: Card) -> LogMelParameters:
     raise CardError(f"{card.name}: a keras_cnn has no front end {card.front_end.kind!r}")
 
 
-def _front_end(card: Card) -> nn.Module:
-    parameters = _parameters(card)
-    return Mfcc(parameters) if isinstance(parameters, MfccParameters) else LogMel(parameters)
-
-
 def _librosa_frames(card: Card, samples: FloatArray) -> FloatArray:
     parameters = _parameters(card)
     if isinstance(parameters, MfccParameters):
@@ -194,6 +171,8 @@ def _network_graph(network: Any) -> Any:
     import tensorflow
     import tf2onnx
     from onnx import version_converter
+
+    from exporters.torch_graph import OPSET
 
     signature = [tensorflow.TensorSpec(network.input_shape, tensorflow.float32, name="picture")]
     graph, _ = tf2onnx.convert.from_function(

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-GENRES = ("disco", "metal", "reggae", "blues", "rock", "classical", "jazz", "hiphop", "country", "pop")
+from bandstand.models.card import Card
+from bandstand.models.source import source_sha256
+
+GENRES = (
+    "disco",
+    "metal",
+    "reggae",
+    "blues",
+    "rock",
+    "classical",
+    "jazz",
+    "hiphop",
+    "country",
+    "pop",
+)
 """In no order that a card could guess."""
 SMALL_WAVES: dict[str, Any] = {
     "hidden_size": 48,
@@ -43,11 +58,32 @@ def write_hubert(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any) -
     return _write(folder, HubertForSequenceClassification, HubertConfig, labels, sizes, extractor)
 
 
-def write_ast(folder: Path, labels: tuple[str, ...] = TAGS, **sizes: Any) -> Path:
-    """Write an AST classifier."""
+def write_ast(
+    folder: Path, labels: tuple[str, ...] = TAGS, *, max_length: int = 1024, **sizes: Any
+) -> Path:
+    """Write an AST classifier of so many frames."""
     from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-    return _write(folder, ASTForAudioClassification, ASTConfig, labels, sizes, ASTFeatureExtractor())
+    sizes["max_length"] = max_length
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
+        extractor = ASTFeatureExtractor(max_length=max_length)
+    return _write(folder, ASTForAudioClassification, ASTConfig, labels, sizes, extractor)
+
+
+def local(card: Card, folder: Path) -> Card:
+    """Return the card with that folder, as it is now, for its source."""
+    source = card.source.model_copy(update={"uri": f"file:{folder}"})
+    verified = source.model_copy(update={"sha256": source_sha256(source, folder)})
+    return card.model_copy(update={"source": verified})
+
+
+def seconds_of(card: Card, seconds: float) -> Card:
+    """Return the card with shorter windows, which a small network is faster for."""
+    window = {**card.window.model_dump(), "seconds": seconds, "hop_seconds": seconds}
+    samples = round(seconds * card.window.sample_rate)
+    tensor = {**card.inputs[0].model_dump(), "shape": (samples,)}
+    return Card.model_validate(card.model_dump() | {"window": window, "inputs": [tensor]})
 
 
 def _write(

@@ -28,14 +28,17 @@ def list_models(repository: ModelRepository, served: Mapping[str, Served]) -> Mo
     """List every card: whether it is installed, and whether `served` answers with it."""
     return ModelsAnswer(
         models=tuple(
-            _summary(card, repository.versions(card.name), served.get(card.name))
+            _summary(repository, card, served.get(card.name))
             for card in load_cards().values()
         )
     )
 
 
-def _summary(card: Card, versions: tuple[int, ...], served: Served | None) -> ModelSummary:
+def _summary(repository: ModelRepository, card: Card, served: Served | None) -> ModelSummary:
+    versions = repository.versions(card.name)
     newest = versions[-1] if versions else None
+    if newest is not None:
+        card = repository.card(repository.installed(card.name, newest))
     return ModelSummary(
         name=card.name,
         task=card.task,

@@ -63,7 +63,7 @@ class _ModelsOnDemand(dict[str, LocalModel]):
         if name not in load_cards() or not self._repository.versions(name):
             raise KeyError(name)
         installed = self._repository.latest(name)
-        card = get_card(name)
+        card = self._repository.card(installed)
         runner = load_runner(
             card,
             installed.model_path,

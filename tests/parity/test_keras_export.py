@@ -1,0 +1,175 @@
+"""The Keras networks say the same in Keras on librosa's frames and as graphs of waveforms.
+
+TensorFlow is heavy and stays in a process of its own, which exports both cards and writes down what
+Keras itself answers.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bandstand.audio.decode import DecodeLimits, decode
+from bandstand.audio.waveform import resample
+from bandstand.models.card import Card, get_card
+from bandstand.models.repository import ModelRepository
+from bandstand.models.source import SourceCache, sha256_of
+from bandstand.pipelines.genre import activate
+from bandstand.pipelines.prepare import prepare
+from bandstand.runners.base import Array, Runner
+from bandstand.runners.load import load_runner
+from bandstand.settings import get_settings
+from exporters.example_windows import example_windows
+
+CARDS = {
+    "annoteator_drum_cnn": "annoteator_complete_network.h5",
+    "genre_mfcc_cnn": "gtzan_mfcc_cnn.keras",
+}
+PRE_ONSET_SECONDS = 0.02
+"""AnNOTEator cuts from 20 ms before the onset."""
+ANNOTATED = {"KD": "kick", "SD": "snare"}
+
+EXPORT = """
+    import json, sys
+    from pathlib import Path
+    import numpy as np
+    from bandstand.models.card import get_card
+    from bandstand.models.repository import ModelRepository
+    from bandstand.models.source import SourceCache
+    from exporters.export import export
+    from exporters.example_windows import example_windows
+    root, cards = Path(sys.argv[1]), json.loads(sys.argv[2])
+    for name, checkpoint in cards.items():
+        card = get_card(name)
+        source = card.source.model_copy(update={"uri": "file:" + checkpoint})
+        export(card, ModelRepository(root), SourceCache(root / "cache"), checkpoint=source)
+    import keras, librosa
+    drum, genre = map(get_card, cards)
+    (samples,) = example_windows(drum).inputs.values()
+    mel = [librosa.feature.melspectrogram(y=y, sr=44100, n_fft=2048, hop_length=512, n_mels=128,
+                                          fmax=8000)[..., None] for y in samples]
+    (samples,) = example_windows(genre).inputs.values()
+    mfcc = [librosa.feature.mfcc(y=y, sr=22050, n_mfcc=13, n_fft=2048, hop_length=512).T[:126, :, None]
+            for y in samples]
+    for (name, checkpoint), pictures in zip(cards.items(), (mel, mfcc)):
+        network = keras.saving.load_model(checkpoint, compile=False)
+        np.save(root / f"{name}.npy", np.asarray(network(np.stack(pictures), training=False)))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with both models, and `<card>.npy`: the probabilities by Keras."""
+    if find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed: pip install 'bandstand[keras]'")
+    root = tmp_path_factory.mktemp("keras")
+    checkpoints = {name: str(data_dir / "weights" / file) for name, file in CARDS.items()}
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EXPORT), root, json.dumps(checkpoints)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    return root
+
+
+def runner_of(root: Path, card: Card, **options: Any) -> Runner:
+    return load_runner(card, ModelRepository(root).latest(card.name).model_path, **options)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_graph_says_what_keras_says(exported: Path, name: str) -> None:
+    card = get_card(name)
+    logits = runner_of(exported, card).run(example_windows(card).inputs)["logits"]
+    probabilities = activate(card, logits)
+    np.testing.assert_allclose(probabilities, np.load(exported / f"{name}.npy"), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_both_runtimes_agree(exported: Path, name: str) -> None:
+    card = get_card(name)
+    inputs = example_windows(card).inputs
+    answers = [
+        runner_of(exported, card, runtime=runtime, precision="f32").run(inputs)["logits"]
+        for runtime in ("onnxruntime", "openvino")
+    ]
+    tolerance = card.tolerance
+    np.testing.assert_allclose(*answers, rtol=tolerance.relative, atol=tolerance.absolute)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_report_is_of_the_files(exported: Path, name: str) -> None:
+    card = get_card(name)
+    repository = ModelRepository(exported)
+    report = repository.report(name, 1)
+    assert report["source_uri"] == card.source.uri  # where everyone finds it, not where it lay
+    assert report["source_sha256"] == card.source.sha256
+    assert report["model_sha256"] == sha256_of(repository.latest(name).model_path)
+    assert report["proof"]["examples"] >= 9
+    assert report["examples"].endswith("and silence")
+    assert report["proof"]["source_difference"]["logits"]["tolerance_used"] < 0.5
+
+
+@pytest.mark.parametrize(("name", "file"), CARDS.items())
+def test_the_cards_sha256_is_the_checkpoints(data_dir: Path, name: str, file: str) -> None:
+    source = get_card(name).source.model_copy(update={"uri": f"file:{data_dir / 'weights' / file}"})
+    SourceCache(data_dir).resolve(source)  # raises where they differ
+
+
+def genres(exported: Path, recording: Path) -> dict[str, float]:
+    """Genre probabilities of a recording, averaged over its windows."""
+    card = get_card("genre_mfcc_cnn")
+    limits = DecodeLimits.from_settings(get_settings())
+    prepared = prepare(recording.read_bytes(), card, limits)
+    probabilities = activate(card, runner_of(exported, card).run(prepared.inputs)["logits"])
+    mean = np.average(probabilities, axis=0, weights=prepared.durations_seconds)
+    return dict(zip(card.labels, mean.tolist(), strict=True))
+
+
+def test_a_string_orchestra_is_no_rock_band(exported: Path, data_dir: Path) -> None:
+    scores = genres(exported, data_dir / "audio" / "pd_Hungarian_Dance_5_strings.ogg")
+    assert max(scores, key=lambda genre: scores[genre]) == "classical"
+
+
+def onsets(class_file: Path, instrument: str) -> list[float]:
+    """Seconds of an instrument's annotated onsets."""
+    rows = (line.split() for line in class_file.read_text().splitlines() if line.strip())
+    return [float(time) for time, kind in rows if kind == instrument]
+
+
+def heard(exported: Path, data_dir: Path, instrument: str) -> Array:
+    """Probabilities of every drum at every annotated onset of one instrument, `(n, labels)`."""
+    card = get_card("annoteator_drum_cnn")
+    rate, length = card.window.sample_rate, card.window.samples
+    cuts = []
+    for flac in sorted((data_dir / "drums").glob("*_Drum.flac")):
+        waveform = decode(flac.read_bytes(), DecodeLimits.from_settings(get_settings()))
+        samples = np.pad(resample(waveform, rate).samples, (0, length))
+        for onset in onsets(
+            flac.with_name(flac.name.replace("_Drum.flac", "_class.txt")), instrument
+        ):
+            start = max(0, round((onset - PRE_ONSET_SECONDS) * rate))
+            cuts.append(samples[start : start + length])
+    return activate(card, runner_of(exported, card).run({"samples": np.stack(cuts)})["logits"])
+
+
+@pytest.mark.parametrize("instrument", ANNOTATED)
+def test_real_drums_are_heard_as_what_they_are(
+    exported: Path, data_dir: Path, instrument: str
+) -> None:
+    labels = get_card("annoteator_drum_cnn").labels
+    at_own = heard(exported, data_dir, instrument)
+    column = labels.index(ANNOTATED[instrument])
+    (other,) = set(ANNOTATED) - {instrument}
+    at_other = heard(exported, data_dir, other)
+    assert (at_own[:, column] > 0.5).mean() > 0.5
+    assert at_own[:, column].mean() > at_other[:, column].mean() + 0.2
