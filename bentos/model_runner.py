@@ -36,8 +36,10 @@ class _ModelRunner:
     card: Card
 
     def __init__(self) -> None:
-        installed = ModelRepository(_SETTINGS.repository).latest(self.card.name)
+        repository = ModelRepository(_SETTINGS.repository)
+        installed = repository.latest(self.card.name)
         self._version = installed.version
+        self.card = repository.card(installed)  # with the labels that came with the checkpoint
         self._runner = load_runner(
             self.card,
             installed.model_path,

@@ -26,7 +26,11 @@ from bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
 _SETTINGS = get_settings()
 _REPOSITORY = ModelRepository(_SETTINGS.repository)
-_CARDS = {name: card for name, card in load_cards().items() if _REPOSITORY.versions(name)}
+_CARDS = {
+    name: _REPOSITORY.card(_REPOSITORY.latest(name))
+    for name in load_cards()
+    if _REPOSITORY.versions(name)
+}
 
 app = create_app()
 

@@ -29,6 +29,8 @@ from bandstand.models.repository import (
     ModelRepository,
 )
 from bandstand.models.source import SourceCache, sha256_of, source_files, source_sha256
+from bandstand.runners.host_front_end import NETWORK_FILE
+from exporters.cut import cut_front_end, has_host_form, prove_cut
 from exporters.precision import lower, lowered_card
 from exporters.proof import Proof, prove
 from exporters.source_model import Exporter
@@ -128,7 +130,13 @@ def export(
         on_step("proving it against its source")
         with _timed() as proof_seconds:
             proof = prove(card, model_path, source, examples.inputs)
+            if has_host_form(card):
+                network_path = model_path.with_name(NETWORK_FILE)
+                cut_front_end(card, model_path, network_path)
+                prove_cut(card, model_path, source.run(examples.inputs), examples.inputs)
+                files[NETWORK_FILE] = network_path
         if precision != "fp32":
+            files.pop(NETWORK_FILE, None)  # of the weights as they were
             on_step(f"lowering it to {precision}, and proving that")
             with _disk_needed(directory):
                 lower(model_path, precision)

@@ -80,9 +80,9 @@ def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> P
     worst: dict[str, Difference] = {}
     for size in BATCH_SIZES:
         wanted = _in_batches(source.run, inputs, size)
-        found = _compare(card, outputs[size], wanted, f"its source at batch {size}")
+        found = compare(card, outputs[size], wanted, f"its source at batch {size}")
         worst = {name: _worse(found[name], worst.get(name)) for name in found}
-    alone = _compare(card, outputs[max(BATCH_SIZES)], outputs[1], "the same rows alone")
+    alone = compare(card, outputs[max(BATCH_SIZES)], outputs[1], "the same rows alone")
     return Proof(rows, BATCH_SIZES, worst, alone)
 
 
@@ -112,7 +112,7 @@ def _in_batches(run: Callable[[Named], dict[str, Array]], inputs: Named, size: i
     return outputs
 
 
-def _compare(card: Card, found: Named, wanted: Named, to_what: str) -> dict[str, Difference]:
+def compare(card: Card, found: Named, wanted: Named, to_what: str) -> dict[str, Difference]:
     """Compare all outputs of the same rows.
 
     Raises:

@@ -10,6 +10,7 @@ from bandstand.errors import UnavailableError
 from bandstand.models.card import Card
 from bandstand.runners.base import Runner
 from bandstand.runners.cores import available_cores, has_bf16
+from bandstand.runners.host_front_end import NETWORK_FILE, HostFrontEndRunner
 from bandstand.runners.onnx import Device, OnnxRunner
 from bandstand.runners.openvino import OpenVinoRunner
 from bandstand.settings import Precision, Runtime
@@ -28,6 +29,7 @@ def load_runner(
 ) -> Runner:
     """Load a model with the runtime that serves it best here, or with the one asked for.
 
+    On a CPU, ONNX Runtime leaves the front end to the host where the export wrote what is needed.
     By itself: OpenVINO in bf16 where the card prefers bf16 and the CPU has it (about twice as
     fast as f32 for transformers), ONNX Runtime otherwise, and on CUDA always.
 
@@ -58,6 +60,8 @@ def load_runner(
         return OpenVinoRunner(card, model_path, threads=threads, precision=precision)
     if precision == "bf16":
         raise UnavailableError("ONNX Runtime computes in f32; bf16 needs the runtime openvino")
+    if device == "cpu" and model_path.with_name(NETWORK_FILE).is_file():
+        return HostFrontEndRunner(card, model_path, threads=threads)
     return OnnxRunner(card, model_path, threads=threads, device=device)
 
 
