@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bandstand.models.card import FRONT_END_TENSOR
 from exporters.proof import BATCH_AXIS
 
 FRONT_END = "front_end/"
@@ -21,8 +22,8 @@ def join(front_end: Any, network: Any, *, name: str, input_name: str, output_nam
         output_name: what the output is to be called.
 
     Returns:
-        A checked `ModelProto`. Names inside begin with `front_end/` and `network/`; the first axis
-        of input and output is `batch`.
+        A checked `ModelProto`. What joins both is called `front_end`, other names inside begin with
+        `front_end/` and `network/`; the first axis of input and output is `batch`.
 
     Raises:
         ValueError: more than one input or output, or other operator sets or shapes.
@@ -46,6 +47,12 @@ def join(front_end: Any, network: Any, *, name: str, input_name: str, output_nam
         first, second, io_map=[(first.graph.output[0].name, second.graph.input[0].name)]
     )
     joined.graph.name = name
+    # Each part declared its operator set; quantizers want to read it once.
+    versions = {declared.domain: declared for declared in first.opset_import}
+    del joined.opset_import[:]
+    joined.opset_import.extend(versions.values())
+    (seam,) = joined.graph.value_info  # the first part's output
+    _rename(joined.graph, seam, FRONT_END_TENSOR)
     _rename(joined.graph, joined.graph.input[0], input_name)
     _rename(joined.graph, joined.graph.output[0], output_name)
     for tensor in (joined.graph.input[0], joined.graph.output[0]):
@@ -55,7 +62,7 @@ def join(front_end: Any, network: Any, *, name: str, input_name: str, output_nam
 
 
 def _rename(graph: Any, tensor: Any, name: str) -> None:
-    """Call an input or output differently, where it is declared and where it is used."""
+    """Call a tensor differently, where it is declared and where it is used."""
     old, tensor.name = tensor.name, name
     for node in graph.node:
         for names in (node.input, node.output):

@@ -7,7 +7,7 @@ all cards are applied in the same place.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from bandstand.errors import CardError, CheckpointError, ModelMismatchError
 from bandstand.frontends.mel import FloatArray
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
-from bandstand.models.card import Card
+from bandstand.models.card import FRONT_END_TENSOR, Card
 from bandstand.pipelines.genre import activate
 from bandstand.runners.base import Array
 from exporters.example_windows import example_windows
@@ -29,25 +29,37 @@ from exporters.source_model import Examples
 
 NEWEST_OF_TF2ONNX = 18
 """Its newest operator set; onnx takes the network on from there."""
+PICTURE_AXES = 3
+"""Rows, columns, channel."""
 PROBABILITY_TOLERANCE = 1e-5
+"""Rounding of Keras' own activation in float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the network wants its frames.
+    """What the front end gives, and how the network wants it.
 
     Attributes:
-        frames: it sees so many, the first ones.
-        bands_first: one row is a band over time, not a frame.
+        frames: of a window.
+        bands: of a frame.
+        seen: the network takes so many frames, the first ones.
+        bands_first: its rows are bands over time, not frames.
     """
 
     frames: int
+    bands: int
+    seen: int
     bands_first: bool
 
-    def arrange(self, frames: Any) -> Any:
-        """Return `(n, any, bands)` as a picture of one channel; arrays and tensors alike."""
-        picture = frames[:, : self.frames]
-        return (picture.swapaxes(1, 2) if self.bands_first else picture)[..., None]
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """The shape that the network takes."""
+        return (self.bands, self.seen, 1) if self.bands_first else (self.seen, self.bands, 1)
+
+    def arrange(self, frames: Any, transpose: Callable[..., Any] = np.transpose) -> Any:
+        """Return `(n, frames, bands)` as pictures `(n, *picture)`; `transpose` is the library's."""
+        seen = frames[:, : self.seen]
+        return (transpose(seen, (0, 2, 1)) if self.bands_first else seen)[..., None]
 
 
 class KerasCnn:
@@ -87,16 +99,13 @@ class KerasCnn:
         """Export the front end by torch's graph capture, the network by tf2onnx, and join them."""
         import onnx
 
-        from exporters.keras_picture import write_picture
-
         with tempfile.TemporaryDirectory() as directory:
             part = Path(directory) / "front_end.onnx"
-            samples = self._card.window.samples
-            write_picture(_parameters(self._card), samples, self._layout.arrange, part)
+            _write_front_end(self._card, part)
             front_end = onnx.load(str(part))
         graph = join(
             front_end,
-            _network_graph(self._logits_network),
+            _network_graph(self._logits_network, self._layout),
             name=self._card.name,
             input_name=self._card.inputs[0].name,
             output_name=self._card.outputs[0].name,
@@ -131,13 +140,13 @@ def _layout(card: Card, picture: tuple[int, ...]) -> Layout:
     """Compare what the front end gives with what the network takes."""
     parameters = _parameters(card)
     bands = parameters.n_mfcc if isinstance(parameters, MfccParameters) else parameters.n_mels
-    heard = parameters.frames(card.window.samples)
-    for layout in (Layout(picture[0], False), Layout(picture[1], True)):
-        shape = (bands, layout.frames) if layout.bands_first else (layout.frames, bands)
-        if picture == (*shape, 1) and layout.frames <= heard:
+    frames = parameters.frames(card.window.samples)
+    for bands_first in (False, True) if len(picture) == PICTURE_AXES else ():
+        layout = Layout(frames, bands, picture[1 if bands_first else 0], bands_first)
+        if layout.picture == picture and layout.seen <= frames:
             return layout
     raise CheckpointError(
-        f"{card.name}: its front end gives {heard} frames of {bands} bands, the checkpoint's "
+        f"{card.name}: its front end gives {frames} frames of {bands} bands, the checkpoint's "
         f"network takes {list(picture)}: it is another model's checkpoint"
     )
 
@@ -166,18 +175,40 @@ def _without_activation(network: Any) -> Any:
     return copy
 
 
-def _network_graph(network: Any) -> Any:
-    """Return a Keras network as an ONNX model; `from_keras` does not know Keras 3."""
+def _write_front_end(card: Card, path: Path) -> None:
+    """Write the graph from waveforms to frames, `(n, frames, bands)`."""
+    import torch  # seconds; and nobody needs it to see that a checkpoint is another model's
+
+    from bandstand.frontends.logmel import LogMel
+    from bandstand.frontends.mfcc import Mfcc
+    from exporters.torch_graph import write_graph
+
+    parameters = _parameters(card)
+    front_end: torch.nn.Module = LogMel(parameters)
+    if isinstance(parameters, MfccParameters):
+        front_end = Mfcc(parameters)
+    samples = torch.zeros(2, card.window.samples)
+    write_graph(front_end, {"samples": samples}, FRONT_END_TENSOR, path)
+
+
+def _network_graph(network: Any, layout: Layout) -> Any:
+    """Return a Keras network as an ONNX model that takes `frames`, `(n, frames, bands)`.
+
+    tf2onnx's `from_keras` does not know Keras 3.
+    """
     import tensorflow
     import tf2onnx
     from onnx import version_converter
 
     from exporters.torch_graph import OPSET
 
-    signature = [tensorflow.TensorSpec(network.input_shape, tensorflow.float32, name="picture")]
+    def logits(frames: Any) -> Any:
+        return network(layout.arrange(frames, tensorflow.transpose), training=False)
+
+    shape = (None, layout.frames, layout.bands)
     graph, _ = tf2onnx.convert.from_function(
-        tensorflow.function(lambda picture: network(picture, training=False)),
-        input_signature=signature,
+        tensorflow.function(logits),
+        input_signature=[tensorflow.TensorSpec(shape, tensorflow.float32, name="frames")],
         opset=NEWEST_OF_TF2ONNX,
     )
     for imported in [other for other in graph.opset_import if other.domain]:

@@ -130,8 +130,9 @@ def _check_complete(seen: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers' own bars and tables; what they say is raised."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -44,31 +44,56 @@ TAGS = tuple(f"Instrument {number}" for number in range(527))
 
 def write_wav2vec2(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any) -> Path:
     """Write a Wav2Vec2 classifier; sizes that are not given are those of the base model."""
-    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
-    from transformers import Wav2Vec2ForSequenceClassification as Model
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForSequenceClassification,
+    )
 
-    return _write(folder, Model, Wav2Vec2Config, labels, sizes, Wav2Vec2FeatureExtractor())
+    config = Wav2Vec2Config(**sizes, **_numbered(labels))
+    return _write(folder, Wav2Vec2ForSequenceClassification, config, Wav2Vec2FeatureExtractor())
 
 
 def write_hubert(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any) -> Path:
-    """Write a HuBERT classifier."""
+    """Write a HuBERT classifier; sizes that are not given are those of the base model."""
     from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
 
-    extractor = Wav2Vec2FeatureExtractor()
-    return _write(folder, HubertForSequenceClassification, HubertConfig, labels, sizes, extractor)
+    config = HubertConfig(**sizes, **_numbered(labels))
+    return _write(folder, HubertForSequenceClassification, config, Wav2Vec2FeatureExtractor())
 
 
 def write_ast(
     folder: Path, labels: tuple[str, ...] = TAGS, *, max_length: int = 1024, **sizes: Any
 ) -> Path:
-    """Write an AST classifier of so many frames."""
+    """Write an AST classifier of so many frames; other sizes likewise."""
     from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-    sizes["max_length"] = max_length
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
         extractor = ASTFeatureExtractor(max_length=max_length)
-    return _write(folder, ASTForAudioClassification, ASTConfig, labels, sizes, extractor)
+    config = ASTConfig(**sizes, max_length=max_length, **_numbered(labels))
+    return _write(folder, ASTForAudioClassification, config, extractor)
+
+
+def _numbered(labels: tuple[str, ...]) -> dict[str, Any]:
+    names = dict(enumerate(labels))
+    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+
+
+def _write(folder: Path, model_class: Any, config: Any, extractor: Any) -> Path:
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+    model = model_class(config)
+    for name, parameter in model.named_parameters():
+        # As drawn by default all logits are almost the same, and any error would go unseen.
+        if parameter.ndim > 1 and name.startswith(("classifier", "projector")):
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
 
 
 def local(card: Card, folder: Path) -> Card:
@@ -84,28 +109,3 @@ def seconds_of(card: Card, seconds: float) -> Card:
     samples = round(seconds * card.window.sample_rate)
     tensor = {**card.inputs[0].model_dump(), "shape": (samples,)}
     return Card.model_validate(card.model_dump() | {"window": window, "inputs": [tensor]})
-
-
-def _write(
-    folder: Path,
-    model_class: Any,
-    config_class: Any,
-    labels: tuple[str, ...],
-    sizes: dict[str, Any],
-    extractor: Any,
-) -> Path:
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    torch.manual_seed(0)
-    names = dict(enumerate(labels))
-    config = config_class(**sizes, id2label=names, label2id={n: i for i, n in names.items()})
-    model = model_class(config)
-    for name, parameter in model.named_parameters():
-        # As drawn by default all logits are almost the same, and any error would go unseen.
-        if parameter.ndim > 1 and name.startswith(("classifier", "projector")):
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder

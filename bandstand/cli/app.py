@@ -29,9 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(
-    no_args_is_help=True, help="What models there are, and getting more."
-)
+models_app = typer.Typer(no_args_is_help=True, help="What models there are, and getting more.")
 app.add_typer(models_app, name="models")
 
 

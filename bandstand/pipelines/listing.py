@@ -28,8 +28,7 @@ def list_models(repository: ModelRepository, served: Mapping[str, Served]) -> Mo
     """List every card: whether it is installed, and whether `served` answers with it."""
     return ModelsAnswer(
         models=tuple(
-            _summary(repository, card, served.get(card.name))
-            for card in load_cards().values()
+            _summary(repository, card, served.get(card.name)) for card in load_cards().values()
         )
     )
 

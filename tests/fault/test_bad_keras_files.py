@@ -50,6 +50,7 @@ def test_what_fits_is_read(tmp_path: Path) -> None:
         (sequential(SHAPE, 6, "softmax"), "ends in softmax"),
         (sequential((126, 13, 1), 6, "sigmoid"), "18 frames of 128 bands"),
         (sequential((128, 19, 1), 6, "sigmoid"), "18 frames of 128 bands"),
+        (sequential((128,), 6, "sigmoid"), "18 frames of 128 bands"),
         (sequential((128, 18, 3), 6, "sigmoid"), "18 frames of 128 bands"),
     ],
 )

@@ -36,6 +36,8 @@ CARDS = {
 PRE_ONSET_SECONDS = 0.02
 """AnNOTEator cuts from 20 ms before the onset."""
 ANNOTATED = {"KD": "kick", "SD": "snare"}
+LEVEL = 0.25
+"""Without a logarithm the network hears levels, and soft drums best: see docs/models.md."""
 
 EXPORT = """
     import json, sys
@@ -57,8 +59,9 @@ EXPORT = """
     mel = [librosa.feature.melspectrogram(y=y, sr=44100, n_fft=2048, hop_length=512, n_mels=128,
                                           fmax=8000)[..., None] for y in samples]
     (samples,) = example_windows(genre).inputs.values()
-    mfcc = [librosa.feature.mfcc(y=y, sr=22050, n_mfcc=13, n_fft=2048, hop_length=512).T[:126, :, None]
+    mfcc = [librosa.feature.mfcc(y=y, sr=22050, n_mfcc=13, n_fft=2048, hop_length=512)
             for y in samples]
+    mfcc = [coefficients.T[:126, :, None] for coefficients in mfcc]
     for (name, checkpoint), pictures in zip(cards.items(), (mel, mfcc)):
         network = keras.saving.load_model(checkpoint, compile=False)
         np.save(root / f"{name}.npy", np.asarray(network(np.stack(pictures), training=False)))
@@ -137,7 +140,7 @@ def genres(exported: Path, recording: Path) -> dict[str, float]:
 
 def test_a_string_orchestra_is_no_rock_band(exported: Path, data_dir: Path) -> None:
     scores = genres(exported, data_dir / "audio" / "pd_Hungarian_Dance_5_strings.ogg")
-    assert max(scores, key=lambda genre: scores[genre]) == "classical"
+    assert scores["classical"] > 3 * (scores["rock"] + scores["metal"])
 
 
 def onsets(class_file: Path, instrument: str) -> list[float]:
@@ -153,7 +156,7 @@ def heard(exported: Path, data_dir: Path, instrument: str) -> Array:
     cuts = []
     for flac in sorted((data_dir / "drums").glob("*_Drum.flac")):
         waveform = decode(flac.read_bytes(), DecodeLimits.from_settings(get_settings()))
-        samples = np.pad(resample(waveform, rate).samples, (0, length))
+        samples = LEVEL * np.pad(resample(waveform, rate).samples, (0, length))
         for onset in onsets(
             flac.with_name(flac.name.replace("_Drum.flac", "_class.txt")), instrument
         ):
@@ -171,5 +174,5 @@ def test_real_drums_are_heard_as_what_they_are(
     column = labels.index(ANNOTATED[instrument])
     (other,) = set(ANNOTATED) - {instrument}
     at_other = heard(exported, data_dir, other)
-    assert (at_own[:, column] > 0.5).mean() > 0.5
-    assert at_own[:, column].mean() > at_other[:, column].mean() + 0.2
+    assert (at_own[:, column] > 0.5).mean() > 0.7
+    assert (at_other[:, column] > 0.5).mean() < 0.3

@@ -22,7 +22,10 @@ from bandstand.cli.records import csv_file, json_line
 from bandstand.errors import ModelNotFoundError, NotAudioError
 from bandstand.settings import get_settings
 
-COMMANDS = [["serve"], ["classify"], ["features"], ["models", "list"], ["models", "show"]]
+COMMANDS = [
+    *(["serve"], ["classify"], ["features"]),
+    *(["models", command] for command in ("list", "show", "pull", "export", "remove")),
+]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Finds out how training features were made, where a card's front end makes others."""

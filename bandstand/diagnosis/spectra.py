@@ -1,0 +1,145 @@
+"""Spectrograms of some frames of a clip under many settings, each intermediate kept for the next.
+
+The front ends' own definitions (window, bands, decibels) are used; what is added is what they do
+not have because no card may ask for it: a window shorter than the transform, and logarithms of
+values to which a constant was added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from bandstand.diagnosis.timing import Clip, Timing
+from bandstand.frontends.mel import DoubleArray, FloatArray
+from bandstand.frontends.parameters import LogMelParameters, MfccParameters
+from bandstand.frontends.stft import hann_window
+
+Parameters = LogMelParameters | MfccParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way in which the features may have been made.
+
+    Attributes:
+        timing: how they lie over the audio.
+        parameters: of the front end; its `level` stands for linear or not, what the unit of a
+            logarithm is shows only in the fit.
+        window_length: samples of the window, centred in the transform's.
+        added: `floor` was added to all values, not a limit for small ones.
+    """
+
+    timing: Timing
+    parameters: Parameters
+    window_length: int
+    added: bool = False
+
+    @property
+    def frames(self) -> int:
+        """How many frames it gives; 0 where the audio is too short for one."""
+        p = self.parameters
+        return max(0, p.frames(self.timing.samples)) if self.timing.samples > p.n_fft else 0
+
+
+class Spectra:
+    """The spectra of chosen frames of a clip."""
+
+    def __init__(self, clip: Clip, frames: NDArray[np.int64]) -> None:
+        self._clip = clip
+        self._frames = frames
+        self._bins: dict[tuple[object, ...], FloatArray] = {}
+        self._bands: tuple[tuple[object, ...], FloatArray] | None = None
+
+    def model(self, setting: Setting) -> NDArray[np.floating]:
+        """Return what a fit takes, `(frames, bands)`: bands, their logarithms, or cepstra."""
+        p = setting.parameters
+        bands = self.bands(setting)
+        if p.level == "linear":
+            return bands
+        logarithms = logarithms_of(bands, p.floor, added=setting.added)
+        return cepstra(logarithms, p) if isinstance(p, MfccParameters) else logarithms
+
+    def bands(self, setting: Setting) -> FloatArray:
+        """Return power or magnitude in every band, `(frames, bands)`."""
+        p = setting.parameters
+        key = (setting.timing, p.n_fft, setting.window_length, p.padding, p.spectrum)
+        bank = (p.sample_rate, p.n_fft, p.n_mels, p.low_hz, p.high_hz, p.mel_scale)
+        key += (bank, p.area_normalised)
+        if self._bands is None or self._bands[0] != key:
+            bins = self._spectrum(setting)
+            weights = _sparse_bank(*bank, p.area_normalised)
+            self._bands = (key, np.ascontiguousarray((weights @ bins.T).T))
+        return self._bands[1]
+
+    def _spectrum(self, setting: Setting) -> FloatArray:
+        p = setting.parameters
+        key = (setting.timing, p.n_fft, setting.window_length, p.padding)
+        if (*key, "power") not in self._bins:
+            power = self._power(setting)
+            self._bins[*key, "power"], self._bins[*key, "magnitude"] = power, np.sqrt(power)
+        return self._bins[*key, p.spectrum]
+
+    def _power(self, setting: Setting) -> FloatArray:
+        p, timing = setting.parameters, setting.timing
+        samples = self._clip.samples(timing.sample_rate, timing.samples)
+        if p.padding != "none":
+            samples = np.pad(samples, p.edge, mode=p.padding)
+        window = _centred_window(setting.window_length, p.n_fft)
+        frames = sliding_window_view(samples, p.n_fft)[self._frames * timing.hop]
+        transform = scipy.fft.rfft(frames * window, axis=1, overwrite_x=True)
+        return np.asarray(np.square(transform.real) + np.square(transform.imag), dtype=np.float32)
+
+
+def logarithms_of(bands: FloatArray, floor: float, *, added: bool) -> FloatArray:
+    """Return natural logarithms of bands, kept off zero by a floor below them or added to them."""
+    return np.log(bands + np.float32(floor) if added else np.maximum(bands, np.float32(floor)))
+
+
+def cepstra(logarithms: FloatArray, parameters: MfccParameters) -> DoubleArray:
+    """Return cepstral coefficients of natural logarithms, `(frames, n_mfcc)`."""
+    if parameters.dynamic_range_db is not None:
+        span = parameters.dynamic_range_db / decibels_per_neper(parameters)
+        logarithms = np.maximum(logarithms, logarithms.max() - np.float32(span))
+    coefficients: DoubleArray = scipy.fft.dct(logarithms, axis=1, norm="ortho")
+    return coefficients[:, : parameters.n_mfcc]
+
+
+def decibels_per_neper(parameters: Parameters) -> float:
+    """Return decibels of a factor of e in `spectrum`'s unit."""
+    return parameters.decibels_per_decade / float(np.log(10.0))
+
+
+def _centred_window(length: int, n_fft: int) -> FloatArray:
+    window = np.zeros(n_fft, np.float32)
+    start = (n_fft - length) // 2
+    window[start : start + length] = hann_window(length)
+    return window
+
+
+@lru_cache(maxsize=4096)
+def _sparse_bank(
+    sample_rate: int,
+    n_fft: int,
+    n_mels: int,
+    low_hz: float,
+    high_hz: float | None,
+    mel_scale: str,
+    area_normalised: bool,
+) -> csr_array:
+    parameters = LogMelParameters(
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        n_mels=n_mels,
+        low_hz=low_hz,
+        high_hz=high_hz,
+        mel_scale=mel_scale,  # type: ignore[arg-type]
+        area_normalised=area_normalised,
+    )
+    return csr_array(parameters.filter_bank)
