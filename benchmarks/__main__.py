@@ -9,7 +9,7 @@ import sys
 from bandstand.settings import PROJECT_ROOT
 from benchmarks.report import RESULTS
 
-NAMES = ("features", "overhead", "endurance", "first_answer")
+NAMES = ("features", "overhead", "endurance", "first_answer", "transformers_speed")
 
 
 def main() -> int:

@@ -198,6 +198,45 @@ def features(
     listen.features(inputs, options)
 
 
+@app.command()
+def diagnose(
+    card: Annotated[
+        str, typer.Argument(metavar="CARD", help="A model's name, or the path of a card (.yaml).")
+    ],
+    *,
+    features: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, metavar="FILE.npy", help="What the model was trained on."
+        ),
+    ],
+    audio: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, metavar="FILE", help="The recording they were made of."
+        ),
+    ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, metavar="OUT.png", help="Draw both, and the difference."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Find out whether a card's front end makes the features that its model was trained on.
+
+    [cyan]bandstand diagnose tags_msd --features song.npy --audio song.mp3[/cyan]
+
+    [cyan]bandstand diagnose card.yaml --features song.npy --audio song.mp3 --plot song.png[/cyan]
+
+    Where it does not, the usual settings are tried, and the lines of the card to change shown.
+
+    Exit code: 0 when it does, 1 when it does not or something failed, 2 when the command was wrong.
+    """
+    from bandstand.cli.diagnose import run
+
+    run(card, features, audio, plot, as_json=json)
+
+
 @models_app.command("list")
 def models_list(
     server: Server = None, json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False

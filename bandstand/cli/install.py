@@ -161,6 +161,8 @@ def _source_here(card: Card) -> Source | None:
     """Return where the card's checkpoint lies on this machine, if it does."""
     if (local := _local_weights(card.source)) is not None:
         return local
+    if card.source.sha256 is None:
+        return None  # unverified content is never taken from the cache
     try:
         path = SourceCache(get_settings().cache_dir).resolve(card.source, offline=True)
     except SourceError:
