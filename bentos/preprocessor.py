@@ -11,11 +11,12 @@ import bentoml
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.models.card import get_card
+from bandstand.models.card import Card, get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.prepare import prepare
+from bandstand.pipelines.prepare import Prepared, prepare
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
+from bentos.handover import FACT, take_over
 from bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bentos.worker import (
     Arrays,
@@ -59,12 +60,16 @@ class _Preprocessor:
         start_worker(_SETTINGS)
         prepare(probe_recording(), get_card(DEFAULT_MODEL), self._limits)
 
+    def _prepare(self, arrays: Arrays, facts: Facts, card: Card) -> Prepared:
+        audio = take_over(facts) if FACT in facts else arrays["audio"].tobytes()
+        return prepare(audio, card, self._limits)
+
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
         """Prepare one recording.
 
         Args:
-            block: array `audio` (uint8, the encoded bytes) and fact `card`.
+            block: fact `card`, and the encoded bytes: as array `audio` (uint8), or handed over.
             ctx: the request, to notice a caller that hung up.
         """
         still_wanted = client_waits(ctx)
@@ -75,7 +80,7 @@ class _Preprocessor:
                 if not await still_wanted():
                     raise ClientGoneError("the client hung up")
                 prepared = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, prepare, arrays["audio"].tobytes(), card, self._limits
+                    self._pool, self._prepare, arrays, facts, card
                 )
             return (
                 {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ from bandstand.pipelines.prepare import Prepared, front_end_key
 from bandstand.runners.base import Array
 from bandstand.runners.wire import pack, unpack
 from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
+from bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
+from bentos.worker import Arrays, Facts
 
 _RETRY_AFTER_SECONDS = 2.0
 _PAUSES_SECONDS = (0.1, 0.5)
@@ -26,6 +29,8 @@ _PAUSES_SECONDS = (0.1, 0.5)
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
 
 Call = Callable[[bytes], Awaitable[bytes]]
+
+logger = logging.getLogger("bandstand.gateway")
 
 
 async def call_worker(
@@ -96,10 +101,13 @@ async def _sha256(content: bytes) -> str:
 class RemotePreparation:
     """Prepares recordings in the preprocessor; remembers features, which are small."""
 
-    def __init__(self, worker: str, call: Call, cache: FeatureCache) -> None:
+    def __init__(
+        self, worker: str, call: Call, cache: FeatureCache, *, hand_over: bool = False
+    ) -> None:
         self._worker = worker
         self._call = call
         self._cache = cache
+        self._hand_over = hand_over
 
     async def prepare(self, audio: bytes, card: Card) -> Prepared:
         """See `bandstand.pipelines.prepare.prepare`."""
@@ -122,12 +130,7 @@ class RemotePreparation:
 
     async def _compute(self, audio: bytes, card: Card) -> Prepared:
         with stage("prepare"):
-            arrays, facts = await call_worker(
-                self._worker,
-                self._call,
-                {"audio": np.frombuffer(audio, np.uint8)},
-                {"card": card.name},
-            )
+            arrays, facts = await self._send(audio, {"card": card.name})
         for name, milliseconds in facts["timings_ms"].items():
             STAGE_SECONDS.labels(name).observe(milliseconds / 1e3)
         return Prepared(
@@ -137,6 +140,18 @@ class RemotePreparation:
             audio=AudioFacts.model_validate(facts["audio"]),
             timings_ms=facts["timings_ms"],
         )
+
+    async def _send(self, audio: bytes, facts: Facts) -> tuple[Arrays, Facts]:
+        """Hand the recording over where that is possible, else send it along."""
+        if self._hand_over and len(audio) >= SMALLEST_BYTES:
+            try:
+                with handed_over(audio) as place:
+                    return await call_worker(self._worker, self._call, {}, {**facts, **place})
+            except (HandoverError, OSError) as error:
+                logger.warning("recordings go through the socket from now on: %s", error)
+                self._hand_over = False
+        inline = {"audio": np.frombuffer(audio, np.uint8)}
+        return await call_worker(self._worker, self._call, inline, facts)
 
 
 class RemoteModel:

@@ -16,6 +16,7 @@ from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bentos.admission import Admission
 from bentos.edge import Edge
+from bentos.handover import can_hand_over
 from bentos.image import serving_image
 from bentos.model_runner import model_runner, probe_inputs, runner_name
 from bentos.preprocessor import Preprocessor, probe_recording
@@ -70,7 +71,8 @@ class _Gateway:
         configure_logs(_SETTINGS)
         prepare = partial(self.preprocessor.to_async.call, "prepare")
         cache = FeatureCache(_SETTINGS.feature_cache_entries)
-        preparation = RemotePreparation(PREPROCESSOR, prepare, cache)
+        near = can_hand_over(self.preprocessor.to_async.url)
+        preparation = RemotePreparation(PREPROCESSOR, prepare, cache, hand_over=near)
         uncached = RemotePreparation(PREPROCESSOR, prepare, FeatureCache(0))
         models = {name: self._model(card) for name, card in _CARDS.items()}
         features_card = get_card(DEFAULT_MODEL)

@@ -1,0 +1,93 @@
+"""A recording in shared memory is read as it was written, by its own name, and leaves nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bandstand.models.card import get_card
+from bandstand.runners.wire import pack, unpack
+from bandstand.settings import PROJECT_ROOT
+from bentos.handover import FACT, HandoverError, can_hand_over, handed_over, take_over
+from bentos.remote import FeatureCache, RemotePreparation
+
+CONTENT = os.urandom(300_000)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_another_process_reads_what_was_handed_over() -> None:
+    with handed_over(CONTENT) as place:
+        code = (
+            "import sys, hashlib; from bentos.handover import take_over\n"
+            f"print(hashlib.sha256(take_over({place!r})).hexdigest())"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert run.stdout.strip() == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_nothing_stays_behind() -> None:
+    before = open_descriptors()
+    with handed_over(CONTENT) as place:
+        assert take_over(place) == CONTENT
+    assert open_descriptors() == before
+    with pytest.raises(HandoverError):
+        take_over(place)
+
+
+def test_a_number_used_again_is_not_mistaken() -> None:
+    with handed_over(CONTENT) as first:
+        pass
+    with handed_over(b"another recording") as second:
+        assert second[FACT]["descriptor"] == first[FACT]["descriptor"]
+        with pytest.raises(HandoverError, match="is not the recording"):
+            take_over(first)
+
+
+def test_no_other_file_can_be_asked_for(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    with secret.open("rb") as file:
+        place = {"process": os.getpid(), "descriptor": file.fileno(), "name": str(secret)}
+        with pytest.raises(HandoverError):
+            take_over({FACT: place})
+
+
+@pytest.mark.parametrize("url", [None, "http://preprocessor:3000", "tcp://127.0.0.1:4000"])
+def test_a_worker_elsewhere_gets_the_bytes(url: str | None) -> None:
+    assert not can_hand_over(url)
+
+
+async def test_a_worker_that_cannot_see_it_gets_the_bytes() -> None:
+    asked = []
+
+    async def call(block: bytes) -> bytes:
+        arrays, facts = unpack(block)
+        asked.append(sorted(arrays))
+        if FACT in facts:
+            return pack({}, {"error": HandoverError("another container").to_fields()})
+        one = np.ones(1, np.float32)
+        answered = {"features": np.ones((1, 57), np.float32)}
+        audio = {"duration_seconds": 1, "sha256": "", "sample_rate": 1, "truncated": False}
+        arrays = {"starts_seconds": one, "durations_seconds": one, **answered}
+        return pack(arrays, {"audio": audio, "timings_ms": {}})
+
+    card = get_card("genre_features")
+    preparation = RemotePreparation("preprocessor", call, FeatureCache(0), hand_over=True)
+    for _ in range(2):
+        assert (await preparation.prepare(CONTENT, card)).inputs["features"].shape == (1, 57)
+    assert asked == [[], ["audio"], ["audio"]], "it is tried once, not for every recording"
