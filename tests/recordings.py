@@ -28,3 +28,12 @@ def flac(samples: np.ndarray, sample_rate: int) -> bytes:
     content = io.BytesIO()
     soundfile.write(content, samples, sample_rate, format="FLAC")
     return content.getvalue()
+
+
+def long_silence(hours: float) -> bytes:
+    """Encode hours of silence as FLAC: half a megabyte for ten."""
+    content = io.BytesIO()
+    with soundfile.SoundFile(content, "w", 4_000, 1, subtype="PCM_16", format="FLAC") as file:
+        for _ in range(round(10 * hours)):
+            file.write(np.zeros(4_000 * 360, np.int16))
+    return content.getvalue()

@@ -20,11 +20,14 @@ from bandstand.cli.failures import EXIT_FAILED
 from bandstand.diagnosis.features import load_features
 from bandstand.diagnosis.picture import check_can_draw, draw
 from bandstand.diagnosis.report import Diagnosis, Verdict, card_lines, diagnose, read_front_end
+from bandstand.diagnosis.spectra import Setting
 from bandstand.diagnosis.sweep import Candidate
+from bandstand.frontends.parameters import MfccParameters
 from bandstand.models.card import Card, get_card, load_card
 from bandstand.settings import get_settings
 
-_ROWS = 5
+_UNSAID = {"window": "window as long as n_fft", "floor": "no other floor"}
+_EQUAL_ROWS, _OTHER_ROWS = 2, 4
 _STYLES: dict[Verdict, str] = {
     "card_explains": "bold green",
     "change_explains": "bold yellow",
@@ -100,7 +103,7 @@ def _content(found: Diagnosis, card: Card) -> dict[str, Any]:
 
 
 def _page(found: Diagnosis, card: Card) -> RenderableType:
-    parts: list[RenderableType] = [_facts(found), _heading("Settings that explain the features")]
+    parts: list[RenderableType] = [_facts(found), _heading("Settings tried, best first")]
     parts.append(_candidates(found.candidates))
     parts.append(Padding(Text(verdict_words(found), style=_STYLES[found.verdict]), (1, 0, 0, 0)))
     lines = card_lines(found.changes, card.front_end.kind)
@@ -148,31 +151,48 @@ def _facts(found: Diagnosis) -> RenderableType:
 
 
 def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
-    """A row a setting; those that are as good as the first are marked."""
+    """The best setting in full; of others, what differs from it; its equals marked."""
     table = Table(box=None, pad_edge=False)
-    for title in ("residual", "corr.", "", "Hz", "n_fft", "hop", "bands", "edges Hz", "mel"):
-        table.add_column(title, no_wrap=True, justify="right" if title != "mel" else "left")
-    for title in ("of", "ends", "values"):
-        table.add_column(title, no_wrap=True)
-    for each in candidates[:_ROWS]:
-        p, window = each.setting.parameters, each.setting.window_length
-        logarithm = f"log(x + {p.floor:g})" if each.setting.added else "log"
+    for title in ("residual", "frames", ""):
+        table.add_column(title, no_wrap=True, justify="right")
+    table.add_column("settings", overflow="fold")
+    best = _described(candidates[0].setting)
+    others = [each for each in candidates[1:] if not each.indistinguishable]
+    equals = [each for each in candidates[1:] if each.indistinguishable]
+    for each in [candidates[0], *equals[:_EQUAL_ROWS], *others[:_OTHER_ROWS]]:
+        own = _described(each.setting)
+        different = [text or _UNSAID[name] for name, text in own.items() if text != best[name]]
+        first = each is candidates[0]
         table.add_row(
             f"{each.fit.residual:.1e}",
             f"{each.frame_correlation:.3f}",
             "=" if each.indistinguishable else "",
-            str(p.sample_rate),
-            str(p.n_fft) if window == p.n_fft else f"{p.n_fft}/{window}",
-            str(p.hop),
-            str(p.n_mels),
-            f"{p.low_hz:g}-{p.high_hz:g}",
-            p.mel_scale + (" area" if p.area_normalised else " peak"),
-            p.spectrum,
-            p.padding,
-            "linear" if p.level == "linear" else logarithm,
+            ", ".join(filter(None, own.values())) if first else f"but {', '.join(different)}",
         )
-    note = Text("=: not told apart by this clip; n_fft/window where the window is shorter", "dim")
-    return Group(table, note)
+    return Group(table, Text("=: as good as the best, as far as this clip can tell", "dim"))
+
+
+def _described(setting: Setting) -> dict[str, str]:
+    p, window = setting.parameters, setting.window_length
+    logarithm = f"log of values + {p.floor:g}" if setting.added else "log"
+    described = {
+        "rate": f"{p.sample_rate} Hz",
+        "n_fft": f"n_fft {p.n_fft}",
+        "window": "" if window == p.n_fft else f"window {window}",
+        "hop": f"hop {p.hop}",
+        "bands": f"{p.n_mels} bands",
+        "edges": f"{p.low_hz:g}-{p.high_hz:g} Hz",
+        "scale": p.mel_scale,
+        "area": "area 1" if p.area_normalised else "peak 1",
+        "spectrum": p.spectrum,
+        "padding": f"padding {p.padding}",
+        "level": "linear" if p.level == "linear" else logarithm,
+    }
+    if isinstance(p, MfccParameters):
+        limit = "no range" if p.dynamic_range_db is None else f"range {p.dynamic_range_db:g} dB"
+        described |= {"count": f"{p.n_mfcc} coefficients", "range": limit}
+        described["floor"] = "" if setting.added else f"floor {p.floor:g}"
+    return described
 
 
 def _short(value: object) -> str:

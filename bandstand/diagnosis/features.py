@@ -11,6 +11,7 @@ from bandstand.frontends.mel import DoubleArray
 
 MAX_CELLS = 50_000_000
 """More values than this are no clip's features: two hours of 128 bands, 50 frames a second."""
+_AXES = 2
 FEWEST_FRAMES, FEWEST_BANDS = 16, 4
 """Less than this tells nothing about how it was made."""
 
@@ -38,7 +39,7 @@ def load_features(path: Path) -> DoubleArray:
     if stored.dtype.kind not in "fiu":
         raise UnusableRequestError(f"{path.name} holds {stored.dtype}, not real numbers")
     values = stored.squeeze()
-    if values.ndim != 2:
+    if values.ndim != _AXES:
         raise UnusableRequestError(
             f"{path.name} has the shape {stored.shape}; "
             "one clip's features have two axes, frames and bands"

@@ -12,6 +12,7 @@ from bandstand.frontends.mel import DoubleArray
 
 _CLIPPED_SHARE = 1e-3
 _SAME_VALUE = 1e-6
+_STANDARDISED_WITHIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,13 @@ class Target:
 
 def is_standardised_per_band(features: DoubleArray) -> bool:
     """Whether every band, `(frames, bands)`, has mean 0 and standard deviation 1."""
-    near_zero = np.abs(features.mean(axis=0)).max() < 1e-2
-    return bool(near_zero and np.abs(features.std(axis=0) - 1.0).max() < 2e-2)
+    centred = np.abs(features.mean(axis=0)).max() < _STANDARDISED_WITHIN
+    return bool(centred and np.abs(features.std(axis=0) - 1.0).max() < _STANDARDISED_WITHIN)
 
 
 def standardised(spectrogram: NDArray[Any]) -> DoubleArray:
     """Bring every band to mean 0 and standard deviation 1; one that does not vary stays 0."""
     centred = np.asarray(spectrogram - spectrogram.mean(axis=0), dtype=np.float64)
     spread = centred.std(axis=0)
-    return np.divide(centred, spread, out=centred, where=spread > 0)
+    np.divide(centred, spread, out=centred, where=spread > 0)
+    return centred

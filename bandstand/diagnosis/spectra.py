@@ -7,7 +7,7 @@ values to which a constant was added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bandstand.diagnosis.timing import Clip, Timing
-from bandstand.frontends.mel import DoubleArray, FloatArray
+from bandstand.frontends.mel import DoubleArray, FloatArray, MelScale, mel_filter_bank
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.frontends.stft import hann_window
 
+_FRAMES_PER_BLOCK = 512
 Parameters = LogMelParameters | MfccParameters
 
 
@@ -68,14 +69,12 @@ class Spectra:
 
     def bands(self, setting: Setting) -> FloatArray:
         """Return power or magnitude in every band, `(frames, bands)`."""
-        p = setting.parameters
-        key = (setting.timing, p.n_fft, setting.window_length, p.padding, p.spectrum)
-        bank = (p.sample_rate, p.n_fft, p.n_mels, p.low_hz, p.high_hz, p.mel_scale)
-        key += (bank, p.area_normalised)
+        bank = _Bank.of(setting.parameters)
+        spectrum = setting.parameters.spectrum
+        key = (setting.timing, setting.window_length, setting.parameters.padding, spectrum, bank)
         if self._bands is None or self._bands[0] != key:
             bins = self._spectrum(setting)
-            weights = _sparse_bank(*bank, p.area_normalised)
-            self._bands = (key, np.ascontiguousarray((weights @ bins.T).T))
+            self._bands = (key, np.ascontiguousarray((_sparse(bank) @ bins.T).T))
         return self._bands[1]
 
     def _spectrum(self, setting: Setting) -> FloatArray:
@@ -92,9 +91,14 @@ class Spectra:
         if p.padding != "none":
             samples = np.pad(samples, p.edge, mode=p.padding)
         window = _centred_window(setting.window_length, p.n_fft)
-        frames = sliding_window_view(samples, p.n_fft)[self._frames * timing.hop]
-        transform = scipy.fft.rfft(frames * window, axis=1, overwrite_x=True)
-        return np.asarray(np.square(transform.real) + np.square(transform.imag), dtype=np.float32)
+        frames = sliding_window_view(samples, p.n_fft)
+        starts = self._frames * timing.hop
+        power = np.empty((len(starts), p.bins), np.float32)
+        for first in range(0, len(starts), _FRAMES_PER_BLOCK):
+            block = slice(first, first + _FRAMES_PER_BLOCK)
+            transform = scipy.fft.rfft(frames[starts[block]] * window, axis=1, overwrite_x=True)
+            power[block] = np.square(transform.real) + np.square(transform.imag)
+        return power
 
 
 def logarithms_of(bands: FloatArray, floor: float, *, added: bool) -> FloatArray:
@@ -123,23 +127,22 @@ def _centred_window(length: int, n_fft: int) -> FloatArray:
     return window
 
 
-@lru_cache(maxsize=4096)
-def _sparse_bank(
-    sample_rate: int,
-    n_fft: int,
-    n_mels: int,
-    low_hz: float,
-    high_hz: float | None,
-    mel_scale: str,
-    area_normalised: bool,
-) -> csr_array:
-    parameters = LogMelParameters(
-        sample_rate=sample_rate,
-        n_fft=n_fft,
-        n_mels=n_mels,
-        low_hz=low_hz,
-        high_hz=high_hz,
-        mel_scale=mel_scale,  # type: ignore[arg-type]
-        area_normalised=area_normalised,
-    )
-    return csr_array(parameters.filter_bank)
+@dataclass(frozen=True, slots=True)
+class _Bank:
+    sample_rate: int
+    n_fft: int
+    n_mels: int
+    low_hz: float
+    high_hz: float | None
+    scale: MelScale
+    area_normalised: bool
+
+    @classmethod
+    def of(cls, p: Parameters) -> _Bank:
+        edges = (p.low_hz, p.high_hz)
+        return cls(p.sample_rate, p.n_fft, p.n_mels, *edges, p.mel_scale, p.area_normalised)
+
+
+@lru_cache(maxsize=2048)
+def _sparse(bank: _Bank) -> csr_array:
+    return csr_array(mel_filter_bank(**asdict(bank)))

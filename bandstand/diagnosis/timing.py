@@ -10,7 +10,9 @@ from scipy.stats import rankdata
 
 from bandstand.audio.waveform import Waveform, resample
 from bandstand.diagnosis.compare import correlation
+from bandstand.frontends.host import log_mel
 from bandstand.frontends.mel import DoubleArray, FloatArray
+from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import Window
 
 USUAL_RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -20,10 +22,11 @@ USUAL_HOPS = (
     *(512, 551, 552, 600, 640, 661, 662, 735, 800, 882, 960, 1024, 1102, 1103, 1200, 1323, 2048),
 )
 _MOST_UNUSUAL_HOPS = 6
-_MOST_TIMINGS = 3
-_NOTABLE_CORRELATION_GAP = 0.1
-_ENVELOPE_SECONDS = 0.05
+_MOST_TIMINGS = 6
+_MOST_BANDS = 256
+_LOUDNESS_AGREES = 0.6
 _NOT_CENTRED_SECONDS = 0.04
+_ENVELOPE_HOP_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,11 @@ class Clip:
 
 def find_timings(
     features: DoubleArray, clip: Clip, window: Window, *, hop: int, n_fft: int, cepstral: bool
-) -> list[Timing]:
-    """Return the likeliest ways to lay features over a clip, likeliest first.
+) -> tuple[list[Timing], list[Timing]]:
+    """Return the ways to lay features over a clip: likely ones, and those to try when these fail.
 
-    A way whose frame count is exact goes before the others; among them the loudness of the frames
-    decides: its ranks are compared with those of the audio's energy.
+    Likely are usual rates and hops that give exactly as many frames. Of the rest, unusual hops and
+    features that end before the audio does, those whose frames are as loud as the audio is there.
 
     Args:
         features: two axes, in whichever order.
@@ -82,30 +85,34 @@ def find_timings(
         n_fft: the card's, likewise.
         cepstral: the first coefficient tells the loudness, not the mean over bands.
     """
-    scored = []
-    for timing in _possible(features.shape, clip, window, hop, n_fft):
+    agreement = _LoudnessAgreement(clip.waveform)
+    usual = {hop, *USUAL_HOPS}
+    likely: list[tuple[float, int, Timing]] = []
+    others: list[tuple[float, int, Timing]] = []
+    for index, timing in enumerate(
+        _possible((features.shape[0], features.shape[1]), clip, window, hop, n_fft)
+    ):
         oriented = features if timing.frames_first else features.T
         loudness = oriented[:, 0] if cepstral else oriented.mean(axis=1)
-        scored.append((_loudness_agreement(loudness, clip.waveform, timing), timing))
-    if not scored:
-        return []
-    best = max(score for score, timing in scored)
-    close = [
-        (not timing.exact, timing.sample_rate != window.sample_rate, -round(score, 2), index)
-        for index, (score, timing) in enumerate(scored)
-        if score >= best - _NOTABLE_CORRELATION_GAP
-    ]
-    return [scored[index][1] for *_, index in sorted(close)[:_MOST_TIMINGS]]
+        alike = agreement(loudness, timing)
+        if timing.exact and timing.hop in usual:
+            likely.append((-alike, index, timing))
+        elif alike > _LOUDNESS_AGREES:
+            others.append((-alike, index, timing))
+    first, then = sorted(likely)[:_MOST_TIMINGS], sorted(others)[:_MOST_TIMINGS]
+    return [timing for *_, timing in first], [timing for *_, timing in then]
 
 
 def _possible(
-    shape: tuple[int, ...], clip: Clip, window: Window, hop: int, n_fft: int
+    shape: tuple[int, int], clip: Clip, window: Window, hop: int, n_fft: int
 ) -> Iterator[Timing]:
     own_rate = clip.waveform.sample_rate
     rates = {window.sample_rate, *(rate for rate in USUAL_RATES if rate <= own_rate)}
     hops, n_ffts = {hop, *USUAL_HOPS}, {n_fft, *USUAL_N_FFT}
     for frames_first in (True, False):
-        frames = shape[0] if frames_first else shape[1]
+        frames, bands = shape if frames_first else shape[::-1]
+        if bands > _MOST_BANDS:
+            continue
         for rate in sorted(rates):
             whole = clip.length(rate)
             unusual = _hops_between(frames, whole) if rate == window.sample_rate else set()
@@ -124,22 +131,30 @@ def _may_give(frames: int, samples: int, hop: int, n_ffts: set[int]) -> bool:
 
 def _hops_between(frames: int, samples: int) -> set[int]:
     """Return every hop that gives a number of centred frames, where these are few."""
-    if frames < 2:
-        return set()
-    hops = range(samples // frames + 1, samples // (frames - 1) + 1)
+    hops = range(samples // frames + 1, samples // max(1, frames - 1) + 1)
     return set(hops) if len(hops) <= _MOST_UNUSUAL_HOPS else set()
 
 
-def _loudness_agreement(loudness: DoubleArray, waveform: Waveform, timing: Timing) -> float:
-    """Correlate ranks: what scale the features have does not matter."""
-    rate = waveform.sample_rate
-    energy = np.concatenate([[0.0], np.cumsum(np.square(waveform.samples, dtype=np.float64))])
-    half = round(_ENVELOPE_SECONDS * rate / 2)
-    ranks = rankdata(loudness)
-    seconds = np.arange(len(loudness)) * timing.hop / timing.sample_rate
-    agreements = []
-    for shift in (0.0, _NOT_CENTRED_SECONDS):
-        centres = np.round((seconds + shift) * rate).astype(np.int64)
-        ends = np.clip([centres - half, centres + half], 0, len(waveform.samples))
-        agreements.append(correlation(ranks, rankdata(energy[ends[1]] - energy[ends[0]])))
-    return max(agreements)
+class _LoudnessAgreement:
+    """Correlates ranks of loudness, so that what scale the features have does not matter."""
+
+    def __init__(self, waveform: Waveform) -> None:
+        rate = waveform.sample_rate
+        hop = max(1, round(_ENVELOPE_HOP_SECONDS * rate))
+        parameters = LogMelParameters(sample_rate=rate, n_fft=1024, hop=hop, n_mels=40)
+        decibels = log_mel(waveform.samples[None], parameters)[0]
+        self._seconds_a_frame = hop / rate
+        # The mean of logarithms is what log features have; of linear ones, energy is nearer.
+        self._loudness = (decibels.mean(axis=1), np.exp(decibels / 10).sum(axis=1))
+
+    def __call__(self, loudness: DoubleArray, timing: Timing) -> float:
+        """Compare frames' loudness, `(frames,)`, with the audio's where a timing puts them."""
+        ranks = rankdata(loudness)
+        seconds = np.arange(len(loudness)) * timing.hop / timing.sample_rate
+        agreements = []
+        for shift in (0.0, _NOT_CENTRED_SECONDS):
+            places = np.round((seconds + shift) / self._seconds_a_frame).astype(np.int64)
+            for own in self._loudness:
+                there = own[np.minimum(places, len(own) - 1)]
+                agreements.append(correlation(ranks, rankdata(there)))
+        return max(agreements)

@@ -16,7 +16,7 @@ from bandstand.pipelines.answers import (
     HealthAnswer,
     ModelsAnswer,
 )
-from tests.recordings import flac, tone, wav
+from tests.recordings import flac, long_silence, tone, wav
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,7 @@ REFUSED = {
     "nine channels": (wav(np.zeros((8000, 9)), 8_000), 422, "unsupported_audio"),
     "half a second": (tone(0.5), 422, "audio_too_short"),
     "sixteen minutes of silence": (flac(np.zeros((960 * 8000, 1)), 8_000), 413, "audio_too_long"),
+    "ten hours of silence": (long_silence(hours=10), 413, "audio_too_long"),
 }
 
 
@@ -153,6 +154,14 @@ def test_bad_audio_is_refused_by_name(http: httpx.Client, case: str, path: str) 
 def test_unusual_audio_is_answered(http: httpx.Client) -> None:
     for content in (tone(2.0, sample_rate=192_000), tone(2.0, channels=8)):
         assert http.post("/predict", content=content).status_code == 200
+
+
+def test_a_truncated_mp3_is_answered_and_says_so(http: httpx.Client, samples_dir: Path) -> None:
+    whole = (samples_dir / "fiddle_reel.mp3").read_bytes()
+    for content, truncated in ((whole, False), (whole[: len(whole) // 2], True)):
+        answer = http.post("/predict", content=content)
+        assert answer.status_code == 200
+        assert answer.json()["audio"]["truncated"] is truncated
 
 
 MALFORMED = {

@@ -20,17 +20,18 @@ async def _computed(client: httpx.AsyncClient) -> int:
 
 async def test_queued_requests_of_gone_clients_cost_nothing(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
+    # Minutes of sound take seconds of work: long enough to be in the way of those who leave.
+    long = [tone(600.0, sample_rate=8_000, hz=250.0 + n) for n in range(2)]
+    short = [tone(30.0, hz=350.0 + n) for n in range(8)]
     with serving(log, feature_cache_entries=0, max_in_flight=2) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             before = await _computed(client)
             stay = [
-                asyncio.create_task(client.post("/predict", content=tone(60.0, hz=250.0 + n)))
-                for n in range(2)
+                asyncio.create_task(client.post("/predict", content=content)) for content in long
             ]
             await asyncio.sleep(0.3)
             leave = [
-                asyncio.create_task(client.post("/predict", content=tone(30.0, hz=350.0 + n)))
-                for n in range(8)
+                asyncio.create_task(client.post("/predict", content=content)) for content in short
             ]
             await asyncio.sleep(0.3)
             assert not any(task.done() for task in stay), "the machine is too fast for this test"

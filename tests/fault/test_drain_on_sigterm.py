@@ -15,13 +15,15 @@ from tests.serving import STOP_SECONDS, serving
 
 
 async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
+    # Minutes of sound take seconds of work: all are in the preprocessor, before the model, at the
+    # signal.
+    recordings = [tone(400.0, sample_rate=8_000, hz=300.0 + n) for n in range(6)]
     with serving(tmp_path / "server.log", feature_cache_entries=0) as server:
         family = server.processes()
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-            # Long enough to be still in the preprocessor, and before the model, at the signal.
             requests = [
-                asyncio.create_task(client.post("/predict", content=tone(60.0, hz=300.0 + n)))
-                for n in range(6)
+                asyncio.create_task(client.post("/predict", content=content))
+                for content in recordings
             ]
             await asyncio.sleep(0.7)
             assert not any(request.done() for request in requests)

@@ -24,7 +24,7 @@ from bandstand.errors import (
 )
 from bandstand.settings import PROJECT_ROOT, Settings
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
-from tests.recordings import flac, wav
+from tests.recordings import flac, long_silence, wav
 
 LIMITS = DecodeLimits.from_settings(Settings())
 PNG = (
@@ -237,9 +237,7 @@ except AudioTooLongError:
 def test_ten_hours_of_silence_cost_little_memory(says_its_length: bool, tmp_path: Path) -> None:
     """Half a megabyte of FLAC; decoded whole, it would be 576 MB of float32."""
     recording = tmp_path / "silence.flac"
-    with soundfile.SoundFile(recording, "w", 4_000, 1, subtype="PCM_16") as file:
-        for _ in range(100):
-            file.write(np.zeros(4_000 * 360, np.int16))
+    recording.write_bytes(long_silence(hours=10))
     data = bytearray(recording.read_bytes())
     assert len(data) < 1_000_000
     if not says_its_length:  # STREAMINFO's 36 bits of total samples (RFC 9639, section 8.2)

@@ -304,13 +304,11 @@ def test_features_of_the_start_are_recognised(recordings: dict[str, Path]) -> No
     best = found.candidates[0].setting.parameters
     assert (best.sample_rate, best.n_fft, best.hop) == (22_050, 2048, 512)
     assert found.candidates[0].fit.residual < 1e-4
+    assert found.verdict == "change_explains"
 
 
-@pytest.mark.parametrize("make", [magnitude_htk, loudest_is_zero])
-def test_other_recording_is_called_unrelated(
-    make: Callable[[Path], Array], recordings: dict[str, Path]
-) -> None:
-    features = make(recordings[QUIET]).astype(np.float64)
+def test_other_recording_is_called_unrelated(recordings: dict[str, Path]) -> None:
+    features = loudest_is_zero(recordings[QUIET]).astype(np.float64)
     found = diagnose(features, waveform(recordings[RHYTHMIC]), get_card("tags_msd"))
     assert found.verdict == "unrelated"
     assert found.changes == ()

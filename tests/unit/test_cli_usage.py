@@ -23,7 +23,7 @@ from bandstand.errors import ModelNotFoundError, NotAudioError
 from bandstand.settings import get_settings
 
 COMMANDS = [
-    *(["serve"], ["classify"], ["features"]),
+    *(["serve"], ["classify"], ["features"], ["diagnose"]),
     *(["models", command] for command in ("list", "show", "pull", "export", "remove")),
 ]
 
