@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.errors import (
