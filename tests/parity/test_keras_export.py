@@ -125,7 +125,7 @@ def test_the_report_is_of_the_files(exported: Path, name: str) -> None:
 @pytest.mark.parametrize(("name", "file"), CARDS.items())
 def test_the_cards_sha256_is_the_checkpoints(data_dir: Path, name: str, file: str) -> None:
     source = get_card(name).source.model_copy(update={"uri": f"file:{data_dir / 'weights' / file}"})
-    SourceCache(data_dir).resolve(source)  # raises where they differ
+    assert SourceCache(data_dir).resolve(source).name == file  # raises where they differ
 
 
 def genres(exported: Path, recording: Path) -> dict[str, float]:
