@@ -65,13 +65,6 @@ class MalformedRequestError(BandstandError):
     error_type = "malformed_request"
 
 
-class UnauthorizedError(BandstandError):
-    """No valid key came with the request."""
-
-    status = 401
-    error_type = "unauthorized"
-
-
 class AddressRefusedError(BandstandError):
     """A URL points where the server must not go: a private, loopback or link-local address."""
 

@@ -57,9 +57,6 @@ class _Gateway:
 
     preprocessor = bentoml.depends(Preprocessor)
 
-    def __init__(self) -> None:
-        self._admission = _ADMISSION
-
     def _model(self, card: Card) -> RemoteModel:
         runner = getattr(self, runner_name(card)).to_async
         version = _REPOSITORY.latest(card.name).version
@@ -79,7 +76,7 @@ class _Gateway:
         recording = probe_recording()
         app.state.surface = Surface(
             settings=_SETTINGS,
-            admission=self._admission,
+            admission=_ADMISSION,
             genre=GenrePipeline(preparation, models),
             features=FeaturesPipeline(preparation, features_card),
             models=models,
