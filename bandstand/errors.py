@@ -100,6 +100,13 @@ class ModelNotInstalledError(BandstandError):
     error_type = "model_not_installed"
 
 
+class ModelInUseError(BandstandError):
+    """What was asked for would take a model away from those who use it."""
+
+    status = 409
+    error_type = "model_in_use"
+
+
 class PayloadTooLargeError(BandstandError):
     """More bytes than the server accepts."""
 

@@ -1,17 +1,16 @@
-"""One batched runner a model, made from its card."""
+"""One batched runner a model, made from its card; it changes versions without losing a request."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 
 import bentoml
-import numpy as np
 
+from bandstand.errors import ModelNotInstalledError
 from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
-from bandstand.runners.base import Array
-from bandstand.runners.batching import MicroBatcher
-from bandstand.runners.load import load_runner
+from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.settings import get_settings
 from bandstand.telemetry import BATCH_QUEUE_SECONDS, BATCH_ROWS, INFERENCE_SECONDS
 from bentos.wiring import service_config
@@ -25,11 +24,6 @@ def runner_name(card: Card) -> str:
     return f"runner_{card.name}"
 
 
-def probe_inputs(card: Card) -> dict[str, Array]:
-    """Return one window of silence: the smallest batch the model answers."""
-    return {t.name: np.zeros((1, *t.shape), t.dtype) for t in card.inputs}
-
-
 class _ModelRunner:
     """Loads one model and answers batches of windows; callers share its batches."""
 
@@ -37,22 +31,14 @@ class _ModelRunner:
 
     def __init__(self) -> None:
         repository = ModelRepository(_SETTINGS.repository)
-        installed = repository.latest(self.card.name)
-        self._version = installed.version
-        self.card = repository.card(installed)  # with the labels that came with the checkpoint
-        self._runner = load_runner(
-            self.card,
-            installed.model_path,
-            runtime=_SETTINGS.runtime,
-            precision=_SETTINGS.precision,
-            threads=_SETTINGS.threads_per_runner,
-        )
-        self._batcher = MicroBatcher(
-            self._runner.run,
-            max_size=self.card.batch.max_size,
-            max_delay_ms=self.card.batch.max_delay_ms,
-            on_batch=self._observe,
-        )
+        self._model: LoadedModel | None = self._load(repository.serving(self.card.name).version)
+        self._changing = asyncio.Lock()
+
+    def _load(self, version: int) -> LoadedModel:
+        installed = ModelRepository(_SETTINGS.repository).installed(self.card.name, version)
+        model = load_model(installed, _SETTINGS, on_batch=self._observe)
+        model.warm_up()
+        return model
 
     def _observe(self, rows: int, seconds: float, queued_seconds: float) -> None:
         BATCH_ROWS.labels(self.card.name).observe(rows)
@@ -60,19 +46,14 @@ class _ModelRunner:
         BATCH_QUEUE_SECONDS.labels(self.card.name).observe(queued_seconds)
 
     @bentoml.on_startup
-    async def warm_up(self) -> None:
-        """Run the smallest and the largest batch before the first request comes."""
+    async def start(self) -> None:
+        """Set up the process; the model was loaded and has answered once already."""
         start_worker(_SETTINGS)
-        smallest = probe_inputs(self.card)
-        self._runner.run(smallest)
-        size = self.card.batch.max_size
-        self._runner.run({name: np.repeat(a, size, axis=0) for name, a in smallest.items()})
 
     @bentoml.on_shutdown
     async def shut_down(self) -> None:
         """Finish what was begun and let the model go."""
-        await self._batcher.aclose()
-        self._runner.close()
+        await self._replace(None)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def infer(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
@@ -85,10 +66,37 @@ class _ModelRunner:
         still_wanted = client_waits(ctx)
 
         async def work(arrays: Arrays, _facts: Facts) -> tuple[Arrays, Facts]:
-            outputs = await self._batcher.submit(arrays, still_wanted=still_wanted)
-            return outputs, {"version": self._version, "runner": asdict(self._runner.info)}
+            model = self._model
+            if model is None:
+                raise ModelNotInstalledError(f"{self.card.name} was unloaded")
+            outputs = await model.infer(arrays, still_wanted)
+            return outputs, {"version": model.version, "runner": asdict(model.runner.info)}
 
         return await answer(block, work)
+
+    @bentoml.api(input_spec=Block, output_spec=Block)
+    async def control(self, block: bytes, /) -> bytes:
+        """Load the version of fact `version`, or unload where that is None.
+
+        Returns when what was begun with the version before is answered. A version that cannot be
+        loaded changes nothing.
+        """
+
+        async def work(_arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
+            version = facts["version"]
+            async with self._changing:
+                if version is None:
+                    await self._replace(None)
+                elif self._model is None or self._model.version != version:
+                    await self._replace(await asyncio.to_thread(self._load, version))
+            return {}, {}
+
+        return await answer(block, work)
+
+    async def _replace(self, model: LoadedModel | None) -> None:
+        before, self._model = self._model, model
+        if before is not None:
+            await before.aclose()
 
 
 def model_runner(card: Card) -> bentoml.Service:

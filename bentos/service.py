@@ -12,13 +12,14 @@ from bandstand.models.card import Card, get_card, load_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline
+from bandstand.runners.loaded import probe_inputs
 from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bentos.admission import Admission
 from bentos.edge import Edge
 from bentos.handover import can_hand_over
 from bentos.image import serving_image
-from bentos.model_runner import model_runner, probe_inputs, runner_name
+from bentos.model_runner import model_runner, runner_name
 from bentos.preprocessor import Preprocessor, probe_recording
 from bentos.remote import FeatureCache, RemoteModel, RemotePreparation
 from bentos.routes import create_app

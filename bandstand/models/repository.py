@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from bandstand.errors import (
+    ModelInUseError,
     ModelMismatchError,
     ModelNotFoundError,
     ModelNotInstalledError,
@@ -26,6 +27,7 @@ from bandstand.models.card import Card, Name, get_card, load_cards
 MODEL_FILE = "model.onnx"
 REPORT_FILE = "report.json"
 LABELS_FILE = "labels.json"
+PIN_FILE = "pinned_version"
 LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"  # no number, so neither Triton nor `versions` takes it for a version
 LOCK_SECONDS = 600.0
@@ -80,6 +82,51 @@ class ModelRepository:
                 f"model {name!r} is not installed: {_how_to_install(name)}"
             )
         return self.installed(name, versions[-1])
+
+    def pinned(self, name: str) -> int | None:
+        """Return the version that is to be served although newer ones may be there, if one is.
+
+        Raises:
+            ModelNotFoundError: that is no model name at all.
+            RepositoryError: what was written there is no version.
+        """
+        path = self._directory(name) / PIN_FILE
+        try:
+            return int(path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RepositoryError(f"{path} does not hold a version: {error}") from error
+
+    def serving(self, name: str) -> InstalledModel:
+        """Return the version to serve: the pinned one, else the newest.
+
+        Raises:
+            ModelNotInstalledError: it is not there.
+        """
+        version = self.pinned(name)
+        return self.latest(name) if version is None else self.installed(name, version)
+
+    def pin(self, name: str, version: int | None) -> InstalledModel:
+        """Have one version served, or, with None, again the newest; return what that is.
+
+        Servers that run take it up when they are told to load the model.
+
+        Raises:
+            ModelNotInstalledError: that version is not there.
+            RepositoryError: the disk is full or not writable, or other writers never finished.
+        """
+        with self._writing(f"could not pin {name!r}"):
+            installed = self.latest(name) if version is None else self.installed(name, version)
+            path = installed.model_path.parents[1] / PIN_FILE
+            if version is None:
+                path.unlink(missing_ok=True)
+            else:
+                written = path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
+                _write_durably(written, b"%d\n" % version)
+                written.rename(path)
+            _sync_directory(path.parent)
+        return installed
 
     def installed(self, name: str, version: int) -> InstalledModel:
         """Return one version.
@@ -175,9 +222,14 @@ class ModelRepository:
 
         Raises:
             ModelNotInstalledError: it is not there.
+            ModelInUseError: it is pinned.
             RepositoryError: the disk is not writable, or other writers never finished.
         """
         with self._writing(f"could not remove version {version} of {name!r}"):
+            if self.pinned(name) == version:
+                raise ModelInUseError(
+                    f"version {version} of {name!r} is pinned; load another one first"
+                )
             directory = self.installed(name, version).model_path.parent
             directory.rename(directory.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}"))
             _sync_directory(directory.parent)
@@ -207,7 +259,10 @@ class ModelRepository:
     def _sweep(self) -> None:
         """Delete staging directories; under the lock, none of them has a living owner."""
         for staging in self.root.glob(f"*/{STAGING_PREFIX}*"):
-            shutil.rmtree(staging, ignore_errors=True)
+            if staging.is_dir():
+                shutil.rmtree(staging, ignore_errors=True)
+            else:
+                staging.unlink(missing_ok=True)
             with suppress(OSError):  # not empty: the model has other versions
                 staging.parent.rmdir()
 

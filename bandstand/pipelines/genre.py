@@ -21,16 +21,20 @@ DEFAULT_TOP_K = 3
 
 
 class Model(Protocol):
-    """A model that answers batches, wherever it runs."""
+    """A model that answers batches, wherever it runs.
+
+    A new version may take over between two batches: right after `infer`, `card` and `version` are
+    those of the version that answered.
+    """
 
     @property
     def card(self) -> Card:
-        """Its card."""
+        """Its card, with that version's labels."""
         ...
 
     @property
     def version(self) -> int:
-        """The version that answers."""
+        """The version that answered last."""
         ...
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -86,10 +90,10 @@ class GenrePipeline:
         """
         started = perf_counter()
         chosen = self._choose(model)
-        card = chosen.card
-        prepared = await self._preparation.prepare(audio, card)
+        prepared = await self._preparation.prepare(audio, chosen.card)
         prepared_at = perf_counter()
         outputs = await chosen.infer(prepared.inputs)
+        card, version = chosen.card, chosen.version  # before anything else is awaited
         finished = perf_counter()
         logits = outputs[card.outputs[0].name]
         weights = prepared.durations_seconds
@@ -109,7 +113,7 @@ class GenrePipeline:
             predictions=ranked[:top_k],
             all_scores=dict(zip(card.labels, scores.tolist(), strict=True)),
             method=card.name,
-            members=(Member(model=card.name, version=chosen.version, weight=1.0),),
+            members=(Member(model=card.name, version=version, weight=1.0),),
             audio=prepared.audio,
             timings_ms={
                 **prepared.timings_ms,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from types import TracebackType
 
 from bandstand.audio.decode import DecodeLimits
@@ -13,9 +12,7 @@ from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import DEFAULT_MODEL, DEFAULT_TOP_K, GenrePipeline
 from bandstand.pipelines.prepare import Prepared, prepare
-from bandstand.runners.base import Array, Runner
-from bandstand.runners.batching import MicroBatcher
-from bandstand.runners.load import load_runner
+from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.settings import Settings, get_settings
 
 
@@ -30,28 +27,7 @@ class LocalPreparation:
         return await asyncio.to_thread(prepare, audio, card, self._limits)
 
 
-class LocalModel:
-    """A runner in this process behind a micro-batcher, loaded when first asked."""
-
-    def __init__(self, card: Card, version: int, runner: Runner) -> None:
-        self.card = card
-        self.version = version
-        self.runner = runner
-        self._batcher = MicroBatcher(
-            runner.run, max_size=card.batch.max_size, max_delay_ms=card.batch.max_delay_ms
-        )
-
-    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch."""
-        return await self._batcher.submit(dict(inputs))
-
-    async def aclose(self) -> None:
-        """Finish what was begun and let the model go."""
-        await self._batcher.aclose()
-        self.runner.close()
-
-
-class _ModelsOnDemand(dict[str, LocalModel]):
+class _ModelsOnDemand(dict[str, LoadedModel]):
     """Installed models by name, each loaded at its first use."""
 
     def __init__(self, settings: Settings) -> None:
@@ -59,19 +35,10 @@ class _ModelsOnDemand(dict[str, LocalModel]):
         self._settings = settings
         self._repository = ModelRepository(settings.repository)
 
-    def __missing__(self, name: str) -> LocalModel:
+    def __missing__(self, name: str) -> LoadedModel:
         if name not in load_cards() or not self._repository.versions(name):
             raise KeyError(name)
-        installed = self._repository.latest(name)
-        card = self._repository.card(installed)
-        runner = load_runner(
-            card,
-            installed.model_path,
-            runtime=self._settings.runtime,
-            precision=self._settings.precision,
-            threads=self._settings.threads_per_runner,
-        )
-        self[name] = LocalModel(card, installed.version, runner)
+        self[name] = load_model(self._repository.serving(name), self._settings)
         return self[name]
 
 

@@ -1,0 +1,89 @@
+"""An installed model, loaded in this process behind a micro-batcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from bandstand.models.card import Card
+from bandstand.models.repository import InstalledModel, ModelRepository
+from bandstand.runners.base import Array, Runner
+from bandstand.runners.batching import MicroBatcher, StillWanted
+from bandstand.runners.load import load_runner
+from bandstand.settings import Settings
+
+OnBatch = Callable[[int, float, float], None]
+
+
+def probe_inputs(card: Card) -> dict[str, Array]:
+    """Return one window of silence: the smallest batch the model answers."""
+    return {t.name: np.zeros((1, *t.shape), t.dtype) for t in card.inputs}
+
+
+class LoadedModel:
+    """One version of one model, ready to answer; callers share its batches.
+
+    Args:
+        card: its card, with the labels of that version.
+        version: which one.
+        runner: what computes.
+        on_batch: as in `MicroBatcher`.
+    """
+
+    def __init__(
+        self, card: Card, version: int, runner: Runner, on_batch: OnBatch | None = None
+    ) -> None:
+        self.card = card
+        self.version = version
+        self.runner = runner
+        self._batcher = MicroBatcher(
+            runner.run,
+            max_size=card.batch.max_size,
+            max_delay_ms=card.batch.max_delay_ms,
+            on_batch=on_batch,
+        )
+
+    @property
+    def runtime(self) -> str:
+        """What computes, its version, and its precision."""
+        info = self.runner.info
+        return f"{info.runtime} {info.runtime_version} {info.precision}"
+
+    def warm_up(self) -> None:
+        """Compute the smallest and the largest batch, so that no request is the first."""
+        smallest = probe_inputs(self.card)
+        self.runner.run(smallest)
+        size = self.card.batch.max_size
+        self.runner.run({name: np.repeat(a, size, axis=0) for name, a in smallest.items()})
+
+    async def infer(
+        self, inputs: Mapping[str, Array], still_wanted: StillWanted | None = None
+    ) -> dict[str, Array]:
+        """Answer one batch; see `MicroBatcher.submit`."""
+        return await self._batcher.submit(dict(inputs), still_wanted)
+
+    async def aclose(self) -> None:
+        """Finish what was begun and let the model go."""
+        await self._batcher.aclose()
+        self.runner.close()
+
+
+def load_model(
+    installed: InstalledModel, settings: Settings, on_batch: OnBatch | None = None
+) -> LoadedModel:
+    """Load one installed version as the settings say.
+
+    Raises:
+        UnavailableError: the runtime that was asked for is not here.
+        ModelMismatchError: the file is missing, broken, or other than the card says.
+    """
+    card = ModelRepository(settings.repository).card(installed)
+    runner = load_runner(
+        card,
+        installed.model_path,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        threads=settings.threads_per_runner,
+    )
+    return LoadedModel(card, installed.version, runner, on_batch)
