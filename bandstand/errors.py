@@ -65,6 +65,20 @@ class MalformedRequestError(BandstandError):
     error_type = "malformed_request"
 
 
+class UnauthorizedError(BandstandError):
+    """No key came along, or not the right one."""
+
+    status = 401
+    error_type = "unauthorized"
+
+
+class ModelControlOffError(BandstandError):
+    """This server's models cannot be changed through it: no administrator's key is set."""
+
+    status = 403
+    error_type = "model_control_off"
+
+
 class AddressRefusedError(BandstandError):
     """A URL points where the server must not go: a private, loopback or link-local address."""
 

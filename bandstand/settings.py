@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
 import platformdirs
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
-Runtime = Literal["auto", "onnxruntime", "openvino"]
+Runtime = Literal["auto", "onnxruntime", "openvino", "triton"]
 Precision = Literal["auto", "f32", "bf16"]
 
 
 def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -89,10 +91,17 @@ class Settings(BaseSettings):
 
     # How work is run
     runtime: Runtime = "auto"
-    """In-process runtime. `auto`: OpenVINO where the card prefers bf16 and the CPU has it, else
-    ONNX Runtime."""
+    """What runs the models. `auto`: OpenVINO where the card prefers bf16 and the CPU has it, else
+    ONNX Runtime. `triton`: a Triton server, at `triton_url`."""
     precision: Precision = "auto"
     """Arithmetic of the OpenVINO runtime. `auto`: what the card prefers and the CPU has."""
+    triton_url: str = "127.0.0.1:8001"
+    """Where the Triton server's gRPC service is, as host:port."""
+    triton_channels: int = Field(2, gt=0)
+    """Connections to the Triton server that requests are spread over."""
+    triton_shared_memory: Literal["auto", "on", "off"] = "auto"
+    """Hand large inputs to Triton in shared memory. `auto`: where its address is this host's own;
+    `on`: wherever it is, for containers that share `/dev/shm`."""
     threads_per_runner: int = Field(0, ge=0)
     """Compute threads of one model runner; 0: as many as there are cores."""
     preprocess_workers: int = Field(0, ge=0)
@@ -114,6 +123,10 @@ class Settings(BaseSettings):
     """Time one request may take, waiting included (504 above)."""
     drain_seconds: float = Field(25.0, gt=0)
     """Time that requests in flight get to finish after SIGTERM."""
+
+    admin_key: SecretStr | None = None
+    """Bearer token of those who may load and unload models through the gateway; none: nobody may
+    (403)."""
 
     # How it can be watched
     log_format: Literal["json", "text"] = "json"

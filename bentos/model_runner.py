@@ -1,4 +1,4 @@
-"""One batched runner a model, made from its card; it changes versions without losing a request."""
+"""One batched runner a model, by name; it changes versions without losing a request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import asdict
 import bentoml
 
 from bandstand.errors import ModelNotInstalledError
-from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.settings import get_settings
@@ -19,31 +18,31 @@ from bentos.worker import Arrays, Block, Facts, RefusePickles, answer, client_wa
 _SETTINGS = get_settings()
 
 
-def runner_name(card: Card) -> str:
-    """Return the BentoML service name of a card's runner."""
-    return f"runner_{card.name}"
+def runner_name(model: str) -> str:
+    """Return the BentoML service name of a model's runner."""
+    return f"runner_{model}"
 
 
 class _ModelRunner:
     """Loads one model and answers batches of windows; callers share its batches."""
 
-    card: Card
+    name: str
 
     def __init__(self) -> None:
         repository = ModelRepository(_SETTINGS.repository)
-        self._model: LoadedModel | None = self._load(repository.serving(self.card.name).version)
+        self._model: LoadedModel | None = self._load(repository.serving(self.name).version)
         self._changing = asyncio.Lock()
 
     def _load(self, version: int) -> LoadedModel:
-        installed = ModelRepository(_SETTINGS.repository).installed(self.card.name, version)
+        installed = ModelRepository(_SETTINGS.repository).installed(self.name, version)
         model = load_model(installed, _SETTINGS, on_batch=self._observe)
         model.warm_up()
         return model
 
     def _observe(self, rows: int, seconds: float, queued_seconds: float) -> None:
-        BATCH_ROWS.labels(self.card.name).observe(rows)
-        INFERENCE_SECONDS.labels(self.card.name).observe(seconds)
-        BATCH_QUEUE_SECONDS.labels(self.card.name).observe(queued_seconds)
+        BATCH_ROWS.labels(self.name).observe(rows)
+        INFERENCE_SECONDS.labels(self.name).observe(seconds)
+        BATCH_QUEUE_SECONDS.labels(self.name).observe(queued_seconds)
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -68,7 +67,7 @@ class _ModelRunner:
         async def work(arrays: Arrays, _facts: Facts) -> tuple[Arrays, Facts]:
             model = self._model
             if model is None:
-                raise ModelNotInstalledError(f"{self.card.name} was unloaded")
+                raise ModelNotInstalledError(f"{self.name} was unloaded")
             outputs = await model.infer(arrays, still_wanted)
             return outputs, {"version": model.version, "runner": asdict(model.runner.info)}
 
@@ -99,9 +98,9 @@ class _ModelRunner:
             await before.aclose()
 
 
-def model_runner(card: Card) -> bentoml.Service:
-    """Make the BentoML service that runs one card's model: one process, one batcher."""
-    inner = type(f"Runner_{card.name}", (_ModelRunner,), {"card": card})
-    service = bentoml.service(inner, name=runner_name(card), workers=1, **service_config(_SETTINGS))
+def model_runner(name: str) -> bentoml.Service:
+    """Make the BentoML service that runs one model: one process, one batcher."""
+    inner = type(f"Runner_{name}", (_ModelRunner,), {"name": name})
+    service = bentoml.service(inner, name=runner_name(name), workers=1, **service_config(_SETTINGS))
     service.add_asgi_middleware(RefusePickles)
     return service

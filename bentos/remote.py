@@ -18,13 +18,12 @@ from bandstand.models.card import Card
 from bandstand.pipelines.answers import AudioFacts
 from bandstand.pipelines.prepare import Prepared, front_end_key
 from bandstand.runners.base import Array
+from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.runners.wire import pack, unpack
 from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
 from bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
 from bentos.worker import Arrays, Facts
 
-_RETRY_AFTER_SECONDS = 2.0
-_PAUSES_SECONDS = (0.1, 0.5)
 # Hashing releases the interpreter lock; below this it is not worth a thread.
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
 
@@ -47,14 +46,14 @@ async def call_worker(
         UnavailableError: the worker cannot be reached, or died again and again over this call.
     """
     block = pack(arrays, {**facts, "request_id": request_id.get()})
-    for pause in (*_PAUSES_SECONDS, None):
+    for pause in (*PAUSES_SECONDS, None):
         try:
             answer = await call(block)
             break
         except (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException) as error:
             if pause is None or not isinstance(error, aiohttp.ClientConnectionError):
                 raise UnavailableError(
-                    f"the {worker} is not available", retry_after=_RETRY_AFTER_SECONDS
+                    f"the {worker} is not available", retry_after=RETRY_AFTER_SECONDS
                 ) from error
             RETRIES.labels(worker).inc()
             await asyncio.sleep(pause)
@@ -155,20 +154,35 @@ class RemotePreparation:
 
 
 class RemoteModel:
-    """A model in a runner process."""
+    """A model in a runner process.
 
-    def __init__(self, card: Card, version: int, worker: str, call: Call) -> None:
-        self.card = card
+    Args:
+        card_of: gives the card with a version's labels.
+        version: the version that answers, as far as is known.
+        worker: the runner's name.
+        call: its `infer`.
+    """
+
+    def __init__(
+        self, card_of: Callable[[int], Card], version: int, worker: str, call: Call
+    ) -> None:
+        self._card_of = card_of
+        self.card = card_of(version)
         self.version = version
         self.runtime: str | None = None
         self._worker = worker
         self._call = call
 
+    def answered_by(self, version: int) -> None:
+        """Take note of the version that answers."""
+        if version != self.version:
+            self.card, self.version = self._card_of(version), version
+
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one batch; also learns version and runtime from the answer."""
         with stage("inference"):
             outputs, facts = await call_worker(self._worker, self._call, inputs, {})
-        self.version = facts["version"]
+        self.answered_by(facts["version"])
         runner = facts["runner"]
         self.runtime = f"{runner['runtime']} {runner['runtime_version']} {runner['precision']}"
         return outputs

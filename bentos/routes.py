@@ -23,33 +23,18 @@ from bandstand.errors import (
     MethodNotAllowedError,
     RouteNotFoundError,
 )
-from bandstand.models.card import Quality, get_card
 from bandstand.pipelines.answers import (
-    ErrorAnswer,
     FeaturesAnswer,
     GenreAnswer,
     HealthAnswer,
-    ModelsAnswer,
 )
 from bandstand.pipelines.genre import DEFAULT_TOP_K
-from bandstand.pipelines.listing import list_models
 from bentos.edge import error_response
 from bentos.intake import Intake, read_intake
+from bentos.model_routes import add_model_routes
+from bentos.replies import REFUSALS, json_response
 from bentos.surface import Surface
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "The request cannot be read."},
-    403: {"model": ErrorAnswer, "description": "The URL points to an address that is refused."},
-    404: {"model": ErrorAnswer, "description": "No such model."},
-    409: {"model": ErrorAnswer, "description": "The model is not installed."},
-    413: {"model": ErrorAnswer, "description": "Too many bytes, or too many seconds."},
-    415: {"model": ErrorAnswer, "description": "Not audio in a format that can be decoded."},
-    422: {"model": ErrorAnswer, "description": "Audio, but unusable: empty, too short, NaN, …"},
-    429: {"model": ErrorAnswer, "description": "Overloaded; see Retry-After."},
-    500: {"model": ErrorAnswer, "description": "A fault of ours."},
-    503: {"model": ErrorAnswer, "description": "A part is starting or gone; see Retry-After."},
-    504: {"model": ErrorAnswer, "description": "Not finished within the deadline."},
-}
 _OPTIONS_SCHEMA = {
     "model_name": {"type": "string", "description": "as in the query"},
     "top_k": {"type": "integer", "minimum": 1, "description": "as in the query"},
@@ -85,22 +70,8 @@ content. Every refusal is `{"error", "error_type", "request_id"}` with a documen
 """
 
 
-class ModelMetrics(BaseModel):
-    """How good a model is, and the proof that came with its export."""
-
-    name: str
-    version: int | None
-    quality: tuple[Quality, ...]
-    report: dict[str, Any] | None
-
-
 class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
     """The client hung up; there is nobody to answer."""
-
-
-def _json(answer: BaseModel, status: int = 200) -> Response:
-    # Serialised once by pydantic itself; FastAPI's own way validates and copies first.
-    return Response(answer.model_dump_json(), status, media_type="application/json")
 
 
 async def _until_disconnect(request: Request) -> None:
@@ -134,7 +105,7 @@ async def _answer(request: Request, work: Callable[[Intake], Awaitable[BaseModel
                 async with surface.admission.turn():
                     return await work(intake)
 
-            return _json(await _while_connected(request, in_turn()))
+            return json_response(await _while_connected(request, in_turn()))
     except TimeoutError:
         raise DeadlineExceededError(f"not finished within {deadline:g} s") from None
 
@@ -150,7 +121,7 @@ def create_app() -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     _add_answers(app)
-    _add_models(app)
+    add_model_routes(app)
     _add_health(app)
     _add_errors(app)
     return app
@@ -160,7 +131,7 @@ def _add_answers(app: FastAPI) -> None:
     @app.post(
         "/predict",
         response_model=GenreAnswer,
-        responses=_REFUSALS,
+        responses=REFUSALS,
         openapi_extra=_AUDIO_BODY,
         summary="Genre of a recording",
     )
@@ -180,34 +151,13 @@ def _add_answers(app: FastAPI) -> None:
     @app.post(
         "/analyze/features",
         response_model=FeaturesAnswer,
-        responses=_REFUSALS,
+        responses=REFUSALS,
         openapi_extra=_AUDIO_BODY,
         summary="Audio features of a recording, tempo included",
     )
     async def analyze_features(request: Request) -> Response:
         surface: Surface = request.app.state.surface
         return await _answer(request, lambda intake: surface.features.analyze(intake.audio))
-
-
-def _add_models(app: FastAPI) -> None:
-    @app.get("/models", response_model=ModelsAnswer, summary="Every model, installed or not")
-    async def models(request: Request) -> Response:
-        surface: Surface = request.app.state.surface
-        return _json(await asyncio.to_thread(list_models, surface.repository, surface.models))
-
-    @app.get(
-        "/models/{name}/metrics",
-        response_model=ModelMetrics,
-        responses={404: _REFUSALS[404]},
-        summary="A model's measured quality and its export's proof",
-    )
-    async def model_metrics(request: Request, name: str) -> Response:
-        surface: Surface = request.app.state.surface
-        card = get_card(name)
-        versions = surface.repository.versions(name)
-        newest = versions[-1] if versions else None
-        report = None if newest is None else surface.repository.report(name, newest)
-        return _json(ModelMetrics(name=name, version=newest, quality=card.quality, report=report))
 
 
 def _add_health(app: FastAPI) -> None:
@@ -217,7 +167,7 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/livez", response_model=HealthAnswer, summary="Is the process alive?")
     async def livez() -> Response:
-        return _json(HealthAnswer(status="ok", version=__version__))
+        return json_response(HealthAnswer(status="ok", version=__version__))
 
     not_ready: dict[int | str, dict[str, Any]] = {
         503: {"model": HealthAnswer, "description": "Some part does not answer."}
@@ -227,7 +177,7 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/health", response_model=HealthAnswer, responses=not_ready, summary="As /readyz")
     async def readyz(request: Request) -> Response:
         health = await request.app.state.surface.health()
-        return _json(health, 200 if health.status == "ok" else 503)
+        return json_response(health, 200 if health.status == "ok" else 503)
 
     @app.get(
         "/metrics",

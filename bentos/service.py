@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import bentoml
@@ -11,28 +13,28 @@ from bandstand.audio.fetch import FetchLimits
 from bandstand.models.card import Card, get_card, load_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.features import FeaturesPipeline
-from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline
-from bandstand.runners.loaded import probe_inputs
+from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline, Model
 from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bentos.admission import Admission
+from bentos.control import EmbeddedControl, ModelControl, ServedModel
 from bentos.edge import Edge
 from bentos.handover import can_hand_over
 from bentos.image import serving_image
 from bentos.model_runner import model_runner, runner_name
 from bentos.preprocessor import Preprocessor, probe_recording
-from bentos.remote import FeatureCache, RemoteModel, RemotePreparation
+from bentos.remote import Call, FeatureCache, RemoteModel, RemotePreparation
 from bentos.routes import create_app
 from bentos.surface import Probe, Surface
+from bentos.triton import TritonControl, TritonServer
 from bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
 _SETTINGS = get_settings()
 _REPOSITORY = ModelRepository(_SETTINGS.repository)
-_CARDS = {
-    name: _REPOSITORY.card(_REPOSITORY.latest(name))
-    for name in load_cards()
-    if _REPOSITORY.versions(name)
-}
+# Each has a runner process; a Triton server runs all models itself.
+_IN_RUNNERS = tuple(
+    name for name in load_cards() if _SETTINGS.runtime != "triton" and _REPOSITORY.versions(name)
+)
 
 app = create_app()
 
@@ -53,15 +55,50 @@ class FrontDoor:
         await (self._ours if scope["type"] == "http" else self._app)(scope, receive, send)
 
 
+@dataclass(frozen=True, slots=True)
+class _Runtime:
+    """What runs the models.
+
+    Attributes:
+        models: all that may be asked; those that cannot answer say so.
+        served: those that answer just now.
+    """
+
+    models: Mapping[str, Model]
+    served: Mapping[str, ServedModel]
+    control: ModelControl
+    probes: tuple[Probe, ...] = ()
+
+
 class _Gateway:
     """Composes the preprocessor and the model runners behind the HTTP surface."""
 
     preprocessor = bentoml.depends(Preprocessor)
+    _triton: TritonServer | None = None
 
-    def _model(self, card: Card) -> RemoteModel:
-        runner = getattr(self, runner_name(card)).to_async
-        version = _REPOSITORY.latest(card.name).version
-        return RemoteModel(card, version, runner_name(card), partial(runner.call, "infer"))
+    def _model(self, name: str) -> tuple[RemoteModel, Call]:
+        """Return a model in a runner process, and the call of the runner's `control`."""
+        runner = getattr(self, runner_name(name)).to_async
+
+        def card_of(version: int) -> Card:
+            return _REPOSITORY.card(_REPOSITORY.installed(name, version))
+
+        version = _REPOSITORY.serving(name).version
+        model = RemoteModel(card_of, version, runner_name(name), partial(runner.call, "infer"))
+        return model, partial(runner.call, "control")
+
+    async def _runtime(self) -> _Runtime:
+        """Return the models: on a Triton server, or in the runner processes."""
+        if _SETTINGS.runtime == "triton":
+            self._triton = TritonServer(_SETTINGS)
+            await self._triton.start()
+            models = self._triton.models
+            control = TritonControl(_REPOSITORY, models)
+            return _Runtime(models, models.served, control, (Probe("triton", self._triton.check),))
+        workers = {name: self._model(name) for name in _IN_RUNNERS}
+        served: dict[str, ServedModel] = {name: model for name, (model, _) in workers.items()}
+        embedded = EmbeddedControl(_SETTINGS, _REPOSITORY, served, workers)
+        return _Runtime(served, served, embedded)
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -72,31 +109,35 @@ class _Gateway:
         near = can_hand_over(self.preprocessor.to_async.url)
         preparation = RemotePreparation(PREPROCESSOR, prepare, cache, hand_over=near)
         uncached = RemotePreparation(PREPROCESSOR, prepare, FeatureCache(0))
-        models = {name: self._model(card) for name, card in _CARDS.items()}
+        runtime = await self._runtime()
         features_card = get_card(DEFAULT_MODEL)
         recording = probe_recording()
         app.state.surface = Surface(
             settings=_SETTINGS,
             admission=_ADMISSION,
-            genre=GenrePipeline(preparation, models),
+            genre=GenrePipeline(preparation, runtime.models),
             features=FeaturesPipeline(preparation, features_card),
-            models=models,
+            models=runtime.served,
+            control=runtime.control,
             repository=_REPOSITORY,
             probes=(
                 Probe(PREPROCESSOR, lambda: uncached.prepare(recording, features_card)),
-                *(
-                    Probe(name, partial(model.infer, probe_inputs(model.card)))
-                    for name, model in models.items()
-                ),
+                *runtime.probes,
             ),
             fetch_limits=FetchLimits.from_settings(_SETTINGS),
         )
 
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Let the connections go; nothing is in flight any more."""
+        if self._triton is not None:
+            await self._triton.aclose()
+
 
 _ADMISSION = Admission(_SETTINGS.max_in_flight, _SETTINGS.max_queued)
 app.add_middleware(Edge, admission=_ADMISSION, max_body_bytes=_SETTINGS.max_upload_bytes)
-for _card in _CARDS.values():
-    setattr(_Gateway, runner_name(_card), bentoml.depends(model_runner(_card)))
+for _name in _IN_RUNNERS:
+    setattr(_Gateway, runner_name(_name), bentoml.depends(model_runner(_name)))
 
 Bandstand = bentoml.service(
     bentoml.asgi_app(app, path="/")(_Gateway),

@@ -14,9 +14,10 @@ from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.answers import HealthAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import GenrePipeline
+from bandstand.runners.loaded import probe_inputs
 from bandstand.settings import Settings
 from bentos.admission import Admission
-from bentos.remote import RemoteModel
+from bentos.control import ModelControl, ServedModel
 
 _PROBE_SECONDS = 5.0  # a probe's deadline, and for how long its finding holds
 
@@ -58,16 +59,27 @@ class Surface:
     admission: Admission
     genre: GenrePipeline
     features: FeaturesPipeline
-    models: Mapping[str, RemoteModel]
+    models: Mapping[str, ServedModel]
+    control: ModelControl
     repository: ModelRepository
     probes: tuple[Probe, ...]
+    """Of the parts that are always there; every model has one of its own."""
     fetch_limits: FetchLimits
+    _model_probes: dict[str, Probe] = field(default_factory=dict)
 
     async def health(self) -> HealthAnswer:
-        """Try every part."""
-        findings = await asyncio.gather(*(probe.check() for probe in self.probes))
-        checks = {probe.name: finding for probe, finding in zip(self.probes, findings, strict=True)}
+        """Try every part, and every model that is served just now."""
+        probes = [*self.probes, *map(self._probe_of, self.models)]
+        findings = await asyncio.gather(*(probe.check() for probe in probes))
+        checks = {probe.name: finding for probe, finding in zip(probes, findings, strict=True)}
         healthy = all(finding == "ok" for finding in findings)
         return HealthAnswer(
             status="ok" if healthy else "degraded", version=__version__, checks=checks
         )
+
+    def _probe_of(self, name: str) -> Probe:
+        async def attempt() -> object:
+            model = self.models.get(name)  # it may have been unloaded in the meantime
+            return None if model is None else await model.infer(probe_inputs(model.card))
+
+        return self._model_probes.setdefault(name, Probe(name, attempt))

@@ -12,7 +12,15 @@ from urllib.parse import quote
 
 from clients.errors import BandstandClientError, ServerError, UnavailableError, error_class
 from clients.policy import parse_retry_after
-from clients.results import FeaturesResult, GenreResult, Health, ModelList, ModelMetrics, read
+from clients.results import (
+    FeaturesResult,
+    GenreResult,
+    Health,
+    ModelList,
+    ModelMetrics,
+    ModelSummary,
+    read,
+)
 
 T = TypeVar("T")
 
@@ -65,6 +73,23 @@ def models() -> Call[ModelList]:
 def model_metrics(name: str) -> Call[ModelMetrics]:
     """Read one model's quality and export report."""
     return Call("GET", f"/models/{quote(name, safe='')}/metrics", partial(interpret, ModelMetrics))
+
+
+def load_model(name: str, version: int | None) -> Call[ModelSummary]:
+    """Have a version of a model served; None: the newest."""
+    content = json.dumps({} if version is None else {"version": version}).encode()
+    return replace(_model_change(name, "load"), content=content)
+
+
+def unload_model(name: str) -> Call[ModelSummary]:
+    """Have a model served no more."""
+    return _model_change(name, "unload")
+
+
+def _model_change(name: str, change: str) -> Call[ModelSummary]:
+    path = f"/models/{quote(name, safe='')}/{change}"
+    json_body = {"Content-Type": "application/json"}
+    return Call("POST", path, partial(interpret, ModelSummary), headers=json_body)
 
 
 def health() -> Call[Health]:

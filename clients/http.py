@@ -25,7 +25,14 @@ from clients.calls import Audio, Call, Reply
 from clients.concurrency import as_they_finish
 from clients.errors import BandstandClientError
 from clients.policy import Attempts, RetryPolicy, Timeouts
-from clients.results import FeaturesResult, GenreResult, Health, ModelList, ModelMetrics
+from clients.results import (
+    FeaturesResult,
+    GenreResult,
+    Health,
+    ModelList,
+    ModelMetrics,
+    ModelSummary,
+)
 from clients.transport import (
     client_options,
     new_request_id,
@@ -116,6 +123,17 @@ class Bandstand:
     def model_metrics(self, name: str) -> ModelMetrics:
         """Return one model's measured quality and its export report."""
         return self._call(calls.model_metrics(name))
+
+    def load_model(self, name: str, version: int | None = None) -> ModelSummary:
+        """Have a version of a model served from now on (None: the newest); nothing is lost.
+
+        Takes the administrator's key.
+        """
+        return self._call(calls.load_model(name, version))
+
+    def unload_model(self, name: str) -> ModelSummary:
+        """Have a model served no more; returns when what was begun with it is answered."""
+        return self._call(calls.unload_model(name))
 
     def health(self) -> Health:
         """Return how the server is; one that is starting or draining answers too."""
@@ -250,6 +268,14 @@ class AsyncBandstand:
     async def model_metrics(self, name: str) -> ModelMetrics:
         """Return one model's measured quality and its export report."""
         return await self._call(calls.model_metrics(name))
+
+    async def load_model(self, name: str, version: int | None = None) -> ModelSummary:
+        """Have a version of a model served from now on; see `Bandstand.load_model`."""
+        return await self._call(calls.load_model(name, version))
+
+    async def unload_model(self, name: str) -> ModelSummary:
+        """Have a model served no more; see `Bandstand.unload_model`."""
+        return await self._call(calls.unload_model(name))
 
     async def health(self) -> Health:
         """Return how the server is; one that is starting or draining answers too."""

@@ -348,3 +348,58 @@ def models_remove(
     from bandstand.cli import install
 
     install.remove(name, version)
+
+
+Serving = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        callback=_http_url,
+        help="The server; its administrator's key comes from BANDSTAND_API_KEY.",
+    ),
+]
+_OWN_SERVER = "http://127.0.0.1:3000"
+Served = Annotated[str, typer.Argument(metavar="NAME", help="As `bandstand models list` has it.")]
+
+
+@models_app.command("load")
+def models_load(
+    name: Served,
+    *,
+    version: Annotated[
+        int | None, typer.Option(min=1, show_default="the newest", help="This version.")
+    ] = None,
+    server: Serving = _OWN_SERVER,
+) -> None:
+    """Have a running server serve a model, or another version of it; no request is lost.
+
+    [cyan]bandstand models load genre_features[/cyan]                the newest version
+
+    [cyan]bandstand models load genre_features --version 1[/cyan]    that one, after restarts too
+    """
+    from bandstand.cli import control
+
+    control.load(server, name, version)
+
+
+@models_app.command("unload")
+def models_unload(name: Served, *, server: Serving = _OWN_SERVER) -> None:
+    """Have a running server serve a model no more, once what was begun is answered.
+
+    [cyan]bandstand models unload genre_mfcc_cnn[/cyan]
+    """
+    from bandstand.cli import control
+
+    control.unload(server, name)
+
+
+@models_app.command("rollback")
+def models_rollback(name: Served, *, server: Serving = _OWN_SERVER) -> None:
+    """Have a running server go back to the version before the one it serves.
+
+    [cyan]bandstand models rollback genre_features[/cyan]
+    """
+    from bandstand.cli import control
+
+    control.roll_back(server, name)

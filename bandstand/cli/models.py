@@ -1,4 +1,4 @@
-"""The commands about models: `models list` and `models show`."""
+"""The commands that ask a server, or this installation, about models."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class ModelSummary(_Answer):
     status: Literal["ready", "installed", "not_installed"]
     """`ready`: this server answers with it. `not_installed`: see `install`."""
     version: int | None
-    """The version served, or the newest installed."""
+    """The version served, or that would be."""
     versions: tuple[int, ...]
     runtime: str | None = None
     """What runs it, with its precision; only when ready."""

@@ -71,7 +71,8 @@ class GenrePipeline:
             return self._models[card.name]
         except KeyError:
             raise ModelNotInstalledError(
-                f"{card.name} is not installed; `{install_command(card.name)}` installs it"
+                f"{card.name} is not served here; if it is not installed, "
+                f"`{install_command(card.name)}` installs it"
             ) from None
 
     async def predict(

@@ -28,23 +28,24 @@ def list_models(repository: ModelRepository, served: Mapping[str, Served]) -> Mo
     """List every card: whether it is installed, and whether `served` answers with it."""
     return ModelsAnswer(
         models=tuple(
-            _summary(repository, card, served.get(card.name)) for card in load_cards().values()
+            summary(repository, card, served.get(card.name)) for card in load_cards().values()
         )
     )
 
 
-def _summary(repository: ModelRepository, card: Card, served: Served | None) -> ModelSummary:
+def summary(repository: ModelRepository, card: Card, served: Served | None) -> ModelSummary:
+    """Describe one card: whether it is installed, and whether `served` answers with it."""
     versions = repository.versions(card.name)
-    newest = versions[-1] if versions else None
-    if newest is not None:
-        card = repository.card(repository.installed(card.name, newest))
+    chosen = repository.serving(card.name).version if versions else None
+    if chosen is not None:
+        card = repository.card(repository.installed(card.name, chosen))
     return ModelSummary(
         name=card.name,
         task=card.task,
         architecture=card.architecture,
         description=card.description,
         status="ready" if served else "installed" if versions else "not_installed",
-        version=served.version if served else newest,
+        version=served.version if served else chosen,
         versions=versions,
         runtime=served.runtime if served else None,
         labels=card.labels,

@@ -1,9 +1,13 @@
-"""The pipelines in this very process: what the command line and batch runs use."""
+"""The pipelines in this very process: what the command line and batch runs use.
+
+With the runtime `triton` only the models are elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.models.card import Card, get_card, load_cards
@@ -14,6 +18,9 @@ from bandstand.pipelines.genre import DEFAULT_MODEL, DEFAULT_TOP_K, GenrePipelin
 from bandstand.pipelines.prepare import Prepared, prepare
 from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from bandstand.runners.triton import TritonModels
 
 
 class LocalPreparation:
@@ -41,6 +48,19 @@ class _ModelsOnDemand(dict[str, LoadedModel]):
         self[name] = load_model(self._repository.serving(name), self._settings)
         return self[name]
 
+    async def aclose(self) -> None:
+        """Finish what was begun and let the models go."""
+        for model in self.values():
+            await model.aclose()
+
+
+def _models(settings: Settings) -> _ModelsOnDemand | TritonModels:
+    if settings.runtime != "triton":
+        return _ModelsOnDemand(settings)
+    from bandstand.runners.triton import TritonModels
+
+    return TritonModels(settings)
+
 
 class LocalPipelines:
     """Everything Bandstand answers, without a server; an async context manager."""
@@ -48,7 +68,7 @@ class LocalPipelines:
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or get_settings()
         preparation = LocalPreparation(DecodeLimits.from_settings(settings))
-        self._models = _ModelsOnDemand(settings)
+        self._models = _models(settings)
         self._genre = GenrePipeline(preparation, self._models)
         self._features = FeaturesPipeline(preparation, get_card(DEFAULT_MODEL))
 
@@ -61,8 +81,7 @@ class LocalPipelines:
         _error: BaseException | None,
         _where: TracebackType | None,
     ) -> None:
-        for model in self._models.values():
-            await model.aclose()
+        await self._models.aclose()
 
     async def classify(
         self, data: bytes, *, model: str | None = None, top_k: int = DEFAULT_TOP_K

@@ -45,6 +45,8 @@ def load_runner(
         UnavailableError: the runtime is not installed, or cannot do what was asked here.
         ModelMismatchError: the file is missing, broken, or other than the card says.
     """
+    if runtime == "triton":
+        raise UnavailableError("Triton runs models in a server of its own, not in this process")
     threads = threads or available_cores()
     if precision == "auto":
         suits = card.prefers == "bf16" and has_bf16() and device == "cpu"
