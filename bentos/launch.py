@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def serve(settings: Settings, sample: Path | None = None) -> None:
     """
     # Nobody asked for usage reports to be sent; before BentoML is imported.
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    from bentoml._internal.configuration.containers import BentoMLContainer
     from bentoml._internal.utils import circus
     from bentoml_cli.cli import cli
 
@@ -73,4 +75,8 @@ def serve(settings: Settings, sample: Path | None = None) -> None:
         "--timeout-graceful-shutdown": max(1, round(settings.drain_seconds)),
     }
     arguments = [str(part) for pair in options.items() for part in pair]
-    cli.main(["serve", "bentos.service:Bandstand", *arguments], standalone_mode=False)
+    # By default all servers of one user write their metrics to the same folder, and each empties it
+    # when it starts.
+    with tempfile.TemporaryDirectory(prefix="bandstand-metrics-") as metrics:
+        BentoMLContainer.prometheus_multiproc_dir.set(metrics)
+        cli.main(["serve", "bentos.service:Bandstand", *arguments], standalone_mode=False)

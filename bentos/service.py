@@ -26,7 +26,7 @@ from bentos.preprocessor import Preprocessor, probe_recording
 from bentos.remote import Call, FeatureCache, RemoteModel, RemotePreparation
 from bentos.routes import create_app
 from bentos.surface import Probe, Surface
-from bentos.triton import TritonControl, TritonServer
+from bentos.triton import TritonControl, TritonRuntime
 from bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
 _SETTINGS = get_settings()
@@ -74,7 +74,7 @@ class _Gateway:
     """Composes the preprocessor and the model runners behind the HTTP surface."""
 
     preprocessor = bentoml.depends(Preprocessor)
-    _triton: TritonServer | None = None
+    _triton: TritonRuntime | None = None
 
     def _model(self, name: str) -> tuple[RemoteModel, Call]:
         """Return a model in a runner process, and the call of the runner's `control`."""
@@ -90,7 +90,7 @@ class _Gateway:
     async def _runtime(self) -> _Runtime:
         """Return the models: on a Triton server, or in the runner processes."""
         if _SETTINGS.runtime == "triton":
-            self._triton = TritonServer(_SETTINGS)
+            self._triton = TritonRuntime(_SETTINGS)
             await self._triton.start()
             models = self._triton.models
             control = TritonControl(_REPOSITORY, models)

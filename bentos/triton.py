@@ -18,7 +18,7 @@ _LOOK_SECONDS = 1.0
 logger = logging.getLogger("bandstand.gateway")
 
 
-class TritonServer:
+class TritonRuntime:
     """What the gateway knows of a Triton server, kept up to date while it runs.
 
     Args:
@@ -43,17 +43,20 @@ class TritonServer:
         await self.models.aclose()
 
     async def check(self) -> None:
-        """Find the server ready.
+        """Find the server there, with models.
+
+        Its own readiness is not asked for: one model that cannot be loaded, or is just being
+        unloaded, makes it say no, while all others answer. Each that is served is tried by itself.
 
         Raises:
-            UnavailableError: it is not, or is gone.
+            UnavailableError: it is gone, or serves no model.
         """
-        if not await self.models.connection.is_ready():
+        await self.models.refresh()
+        if not self.models.served:
             raise UnavailableError(
-                f"Triton at {self.models.connection.url} is not ready",
+                f"Triton at {self.models.connection.url} serves no model",
                 retry_after=RETRY_AFTER_SECONDS,
             )
-        await self.models.refresh()
 
     async def _follow(self) -> None:
         there = bool(self.models.served)
@@ -110,7 +113,7 @@ class TritonControl:
             await self._models.refresh()
 
     def _choose(self, name: str, version: int | None) -> None:
-        from bandstand.triton.config import write_configs
+        from bandstand.triton.config import write_config
 
         self._repository.pin(name, version)
-        write_configs(self._repository)
+        write_config(self._repository, name)

@@ -114,10 +114,19 @@ def content_of(audio: Audio | None, url: str | None) -> bytes | str:
         return url
     if audio is None or url is not None:
         raise TypeError("give either audio or url=…")
-    if isinstance(audio, bytes):
-        return audio
     if isinstance(audio, str) and audio.startswith(("http://", "https://")):
         raise ValueError("a URL goes in the argument `url`, for the server to fetch")
+    return encoded(audio)
+
+
+def encoded(audio: Audio) -> bytes:
+    """Return the encoded bytes that `audio` stands for.
+
+    Raises:
+        OSError: a file that cannot be read.
+    """
+    if isinstance(audio, bytes):
+        return audio
     if isinstance(audio, str | Path):
         return Path(audio).read_bytes()
     return audio.read()

@@ -11,7 +11,10 @@ from collections.abc import (
     Callable,
     Iterable,
 )
+from contextlib import aclosing
 from typing import TypeVar
+
+from clients.errors import BandstandClientError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,6 +60,25 @@ async def as_they_finish(
         for task in in_flight:
             task.cancel()
         await asyncio.gather(*in_flight, return_exceptions=True)
+
+
+async def outcomes(
+    function: Callable[[Item], Awaitable[Result]],
+    items: Iterable[Item] | AsyncIterable[Item],
+    concurrency: int,
+) -> AsyncGenerator[tuple[Item, Result | BandstandClientError | OSError], None]:
+    """Yield every item with its result, or with the error that it alone has met.
+
+    Otherwise as `as_they_finish`.
+    """
+    async with aclosing(as_they_finish(function, items, concurrency)) as finished:
+        async for item, task in finished:
+            outcome: Result | BandstandClientError | OSError
+            try:
+                outcome = task.result()
+            except (BandstandClientError, OSError) as error:
+                outcome = error
+            yield item, outcome
 
 
 async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:

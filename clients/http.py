@@ -22,7 +22,7 @@ import httpx
 
 from clients import calls
 from clients.calls import Audio, Call, Reply
-from clients.concurrency import as_they_finish
+from clients.concurrency import outcomes
 from clients.errors import BandstandClientError
 from clients.policy import Attempts, RetryPolicy, Timeouts
 from clients.results import (
@@ -244,14 +244,9 @@ class AsyncBandstand:
         async def one(audio: A) -> GenreResult:
             return await self.classify(audio, model=model, top_k=top_k)
 
-        async with aclosing(as_they_finish(one, audios, concurrency)) as finished:
-            async for audio, task in finished:
-                result: GenreResult | BandstandClientError | OSError
-                try:
-                    result = task.result()
-                except (BandstandClientError, OSError) as error:
-                    result = error
-                yield audio, result
+        async with aclosing(outcomes(one, audios, concurrency)) as finished:
+            async for audio, outcome in finished:
+                yield audio, outcome
 
     async def features(
         self, audio: Audio | None = None, *, url: str | None = None

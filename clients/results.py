@@ -118,6 +118,23 @@ class ModelList:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexedModel:
+    """One version of a model as Triton's index lists it; `state` is `READY` where it answers."""
+
+    name: str
+    version: int | None
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIndex:
+    """What lies in the repository of a Triton server."""
+
+    models: tuple[IndexedModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMetrics:
     """A model's measured quality, and the report that proves its export, when it is installed."""
 

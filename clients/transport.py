@@ -11,6 +11,7 @@ import httpx
 
 from clients.calls import REQUEST_ID_HEADER, Call
 from clients.errors import DeadlineError, ServerError, UnavailableError
+from clients.keys import authorization
 from clients.policy import CONNECTION_CUT, Timeouts
 
 
@@ -25,10 +26,7 @@ def client_options(base_url: str, api_key: str | None) -> dict[str, Any]:
         raise ValueError(f"base_url must look like http://host:3000, not {base_url!r}")
     headers = {"Accept": "application/json"}
     if api_key is not None:
-        # Checked here, since the HTTP library would quote the key in its own complaint.
-        if not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
-            raise ValueError("api_key is empty or has characters that a header cannot carry")
-        headers["Authorization"] = f"Bearer {api_key}"
+        headers["Authorization"] = authorization(api_key)
     # The number of calls in flight is the caller's choice: the pool itself never makes one wait.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
     return {"base_url": url, "headers": headers, "limits": limits, "follow_redirects": False}

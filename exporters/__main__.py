@@ -51,7 +51,7 @@ def export(
     """Export the model of a card, prove it against its source, and install it."""
     from bandstand.models.card import get_card
     from bandstand.models.repository import ModelRepository
-    from bandstand.models.source import SourceCache
+    from bandstand.models.source import SourceCache, moved
     from exporters.export import export as export_card
 
     # It warns of every operator of torchvision, which no model here has.
@@ -61,7 +61,7 @@ def export(
         card = get_card(name)
         source = card.source
         if checkpoint is not None:
-            source = source.model_copy(update={"uri": checkpoint, "revision": revision})
+            source = moved(source, checkpoint, revision)
         if sha256 is not None:
             source = source.model_copy(update={"sha256": sha256})
         exported = export_card(

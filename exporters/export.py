@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import cast
@@ -163,7 +164,12 @@ def export(
         )
         on_step("installing it")
         files |= {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
-        return Exported(repository.install(card.name, files), report)
+        installed = repository.install(card.name, files)
+        if find_spec("tritonclient") is not None:  # else `bandstand triton` does it
+            from bandstand.triton.config import write_config
+
+            write_config(repository, card.name)
+        return Exported(installed, report)
 
 
 def _versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import FRONT_END_TENSOR, Card
 from bandstand.runners.base import Array
 from exporters.example_windows import example_windows
+from exporters.log_mel_classifier import WithFrontEnd
 from exporters.source_model import Examples
 from exporters.torch_graph import write_graph
 
@@ -66,20 +67,6 @@ class FcnNetwork(nn.Module):
         return logits
 
 
-class _WholeTagger(nn.Module):
-    """Samples `(n, samples)` to log-mel and logits."""
-
-    def __init__(self, front_end: LogMel, network: FcnNetwork) -> None:
-        super().__init__()
-        self.front_end = front_end
-        self.network = network
-
-    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network sees and what it says."""
-        log_mel: Tensor = self.front_end(samples)
-        return log_mel, self.network(log_mel)
-
-
 class FcnTagger:
     """An opened checkpoint.
 
@@ -122,7 +109,7 @@ class FcnTagger:
         """Export our front end and the network as one graph."""
         samples = torch.zeros(2, self._card.window.samples)
         write_graph(
-            _WholeTagger(LogMel(self._facts), self._network),
+            WithFrontEnd(LogMel(self._facts), self._network),
             {self._card.inputs[0].name: samples},
             self._card.outputs[0].name,
             path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,15 @@ def labels_of(model: Any) -> tuple[str, ...]:
     Raises:
         CheckpointError: they are not numbered through.
     """
-    names = {int(number): str(name) for number, name in model.config.id2label.items()}
+    return in_order({int(number): str(name) for number, name in model.config.id2label.items()})
+
+
+def in_order(names: Mapping[int, str]) -> tuple[str, ...]:
+    """Return labels by their numbers.
+
+    Raises:
+        CheckpointError: they are not numbered through.
+    """
     if sorted(names) != list(range(len(names))):
         raise CheckpointError(f"the checkpoint numbers its labels {sorted(names)}")
     return tuple(names[number] for number in range(len(names)))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bandstand.settings import PROJECT_ROOT, get_settings
+from bandstand.triton.server import TritonServer
 from tests.serving import Server, serving
+from tests.triton_serving import embedded_repository, install_waveform_model, triton_serving
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def server_url(server: Server) -> str:
     """Where that server answers."""
     return server.url
+
+
+@pytest.fixture(scope="session")
+def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """One real Triton server for all tests that do not hurt it."""
+    repository = embedded_repository(tmp_path_factory.mktemp("triton") / "models")
+    install_waveform_model(repository)
+    with triton_serving(repository) as running:
+        yield running

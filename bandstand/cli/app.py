@@ -137,6 +137,57 @@ def serve(
     run_server({name: value for name, value in given.items() if value is not None}, sample)
 
 
+Port = Annotated[int, typer.Option(min=1, max=65535)]
+
+
+@app.command()
+def triton(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    http_port: Port = 8000,
+    grpc_port: Port = 8001,
+    metrics_port: Port = 8002,
+    repository: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, show_default="BANDSTAND_REPOSITORY", help="Whose models."),
+    ] = None,
+    model_control: Annotated[
+        Literal["explicit", "none", "poll"],
+        typer.Option(help="Loaded and unloaded by clients, never, or as the repository changes."),
+    ] = "explicit",
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare-only", help="Install the server and write its configs.")
+    ] = False,
+    docker: Annotated[
+        bool, typer.Option("--docker", help="Show how to run NVIDIA's image instead.")
+    ] = False,
+) -> None:
+    """Serve the models with NVIDIA Triton: KServe v2 over gRPC and HTTP, until Ctrl-C.
+
+    [cyan]bandstand triton[/cyan]                    a real server, no container needed
+
+    [cyan]bandstand triton --docker[/cyan]           the same on GPUs, in NVIDIA's image
+
+    The first time, the server is installed into an environment of its own (some 200 MB).
+    """
+    from bandstand.cli import triton as command
+
+    options = command.options_for(
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        repository=repository,
+        model_control=model_control,
+    )
+    if docker:
+        command.show_docker(options)
+    elif prepare_only:
+        command.prepare_only(options)
+    else:
+        command.serve(options)
+
+
 @app.command()
 def classify(
     ctx: typer.Context,
@@ -235,6 +286,118 @@ def diagnose(
     from bandstand.cli.diagnose import run
 
     run(card, features, audio, plot, as_json=json)
+
+
+def _server_address(address: str) -> str:
+    schemes = ("http://", "https://", "grpc://", "grpcs://")
+    if not address.startswith(schemes):
+        raise typer.BadParameter(
+            f"{address!r} looks like neither http://127.0.0.1:3000 nor grpc://127.0.0.1:8001"
+        )
+    return address
+
+
+@app.command()
+def bench(
+    scenario: Annotated[
+        Literal["single-stream", "server", "offline", "sweep", "all"],
+        typer.Argument(help="What the load looks like."),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECORDING…",
+            show_default="the samples that come with Bandstand",
+            help="Audio files, or directories of them.",
+        ),
+    ] = None,
+    *,
+    server: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            callback=_server_address,
+            help="Bandstand (http, https) or Triton (grpc, grpcs); a key comes from "
+            "BANDSTAND_API_KEY.",
+        ),
+    ] = "http://127.0.0.1:3000",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model to ask (`bandstand models list`)."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.05, help="server: requests a second; with --find, the first to try."),
+    ] = None,
+    find: Annotated[
+        bool, typer.Option("--find", help="server: search for the highest rate that holds.")
+    ] = False,
+    p99_ms: Annotated[
+        float, typer.Option("--p99-ms", min=0.1, help="server: highest p99 latency.")
+    ] = 500.0,
+    levels: Annotated[
+        str, typer.Option(metavar="N,N,…", help="sweep: requests under way at a time.")
+    ] = "1,2,4,8,16,32",
+    in_flight: Annotated[
+        int, typer.Option(min=1, help="offline: requests under way at a time.")
+    ] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Shortest duration of a run.")] = 20.0,
+    requests: Annotated[int, typer.Option(min=1, help="Least number of requests in a run.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the order of recordings and of arrivals.")] = 0,
+    late_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of requests that may be sent late."),
+    ] = 0.05,
+    allow_cache: Annotated[
+        bool, typer.Option("--allow-cache", help="Measure answers from the server's caches, too.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write every figure.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write a page with charts.")
+    ] = None,
+) -> None:
+    """Test a running server under load, in the shapes of MLPerf inference.
+
+    [cyan]bandstand bench single-stream[/cyan]                one at a time: its p90
+
+    [cyan]bandstand bench server --rate 5 --p99-ms 800[/cyan] random arrivals, bounded p99
+
+    [cyan]bandstand bench server --find ~/Music[/cyan]        the highest rate that holds
+
+    [cyan]bandstand bench offline --in-flight 32[/cyan]       seconds of audio a second
+
+    [cyan]bandstand bench sweep --levels 1,4,16[/cyan]        latency over throughput
+
+    [cyan]bandstand bench all --html page.html[/cyan]         all of it, as a page
+
+    [cyan]bandstand bench sweep --server grpc://127.0.0.1:8001[/cyan]
+
+    Start the server with BANDSTAND_FEATURE_CACHE_ENTRIES=0: its cache would be measured instead.
+
+    Every answer is compared with what the same model says in process, in f32.
+
+    Exit code: 0, 1 when a bound or 99 % accuracy is missed or a request failed, 2 when the command
+    was wrong.
+    """
+    from bandstand.cli import bench
+    from bandstand.loadtest.runs import Bounds
+    from bandstand.loadtest.scenarios import Plan
+
+    options = bench.Options(
+        scenario=scenario,
+        address=server,
+        model=model,
+        rate=rate,
+        find=find or (scenario == "all" and rate is None),
+        levels=bench.read_levels(levels),
+        in_flight=in_flight,
+        plan=Plan(seconds, requests, seed, Bounds(p99_ms, late_share, allow_cache)),
+        json=json,
+        html=html,
+    )
+    bench.run(inputs or [], options)
 
 
 @models_app.command("list")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,7 @@ from bandstand.errors import BandstandError, ModelMismatchError, SourceError
 from bandstand.models.card import Card, Source, get_card, load_cards
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository, install_command
-from bandstand.models.source import SourceCache, source_sha256
+from bandstand.models.source import SourceCache, moved, source_sha256
 from bandstand.settings import get_settings
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")
@@ -94,6 +95,10 @@ def remove(name: str, version: int | None) -> None:
     for number in versions if version is None else (version,):
         repository.remove(name, number)
         typer.echo(f"removed {name} version {number}")
+    if find_spec("tritonclient") is not None:
+        from bandstand.triton.config import write_config
+
+        write_config(repository, name)
 
 
 def _chosen(name: str | None, everything: bool) -> list[Card]:
@@ -154,7 +159,7 @@ def _named_source(card: Card, options: ExportOptions) -> Source:
     if uri == card.source.uri:
         revision = card.source.revision
     sha256 = None if options.allow_unverified else card.source.sha256
-    return card.source.model_copy(update={"uri": uri, "revision": revision, "sha256": sha256})
+    return moved(card.source, uri, revision).model_copy(update={"sha256": sha256})
 
 
 def _source_here(card: Card) -> Source | None:

@@ -100,6 +100,9 @@ class Batch(_Facts):
     """Most windows in one call."""
     max_delay_ms: float = Field(0.0, ge=0)
     """Time a window may wait for others while the runner is idle."""
+    one_by_one_on_cpu: bool = False
+    """On a CPU, compute the windows of a batch one after the other: where one window keeps all
+    cores busy, more at once are no faster and only take memory."""
 
 
 class Quality(_Facts):
@@ -110,6 +113,24 @@ class Quality(_Facts):
     weighted_f1: float
     examples: int
     note: str = ""
+
+
+class Triton(_Facts):
+    """What a model asks of a Triton server; the servers in this process do without."""
+
+    accelerator: Literal["none", "cuda", "tensorrt"] = "none"
+    """On a GPU. `none`: ONNX Runtime's CUDA provider as it is, which rounds to TF32. `cuda`: in
+    full f32, and convolutions over time in cuDNN's fast layout. `tensorrt`: an engine of
+    `precision`, which takes minutes to build at the first load. Without a GPU all are ignored."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Arithmetic of the TensorRT engine; `fp16` answers otherwise, so measure it first."""
+    instances: int = Field(1, gt=0)
+    """Copies of the model on each GPU, or on the CPU."""
+    response_cache: bool = False
+    """Answer equal windows from the server's cache, where it has one."""
+    resources: dict[str, int] = {}
+    """What an execution takes of the server's rate limiter, by name: models that share a GPU take
+    turns where each takes one of one."""
 
 
 class Card(_Facts):
@@ -131,6 +152,7 @@ class Card(_Facts):
     """What turns the first output into scores; it is applied outside the graph."""
     tolerance: Tolerance = Tolerance()
     batch: Batch = Batch()
+    triton: Triton = Triton()
     prefers: Literal["f32", "bf16"] = "f32"
     """Arithmetic that serves this model best on CPUs that have it."""
     embedded: bool = False

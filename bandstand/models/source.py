@@ -189,6 +189,30 @@ def _digest(files: Mapping[str, Path], source: Source) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def moved(source: Source, uri: str, revision: str | None = None) -> Source:
+    """Return a source that is elsewhere, and there perhaps a file instead of a folder, or a folder.
+
+    A folder on this machine that lacks files of the source has those that lie in it; a file has
+    none, and so has a name on the hub with an ending (`hf://owner/name/best.keras`).
+    """
+    files = source.files
+    if uri.startswith("file:"):
+        path = PROJECT_ROOT / urlsplit(uri).path
+        if path.is_file():
+            files = ()
+        elif path.is_dir() and not (files and all((path / name).is_file() for name in files)):
+            files = _files_in(path) or files
+    elif uri.startswith("hf://") and uri.count("/") > HUB_PARTS and Path(uri).suffix:
+        files = ()
+    return source.model_copy(update={"uri": uri, "revision": revision, "files": files})
+
+
+def _files_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of a folder's files, the largest last; no hidden ones."""
+    files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    return tuple(path.name for path in sorted(files, key=lambda path: path.stat().st_size))
+
+
 def _pieces(source: Source) -> tuple[Source, ...]:
     """Return a source for each file; only the whole has a hash to verify."""
     changes = ({"uri": f"{source.uri.rstrip('/')}/{name}"} for name in source.files)

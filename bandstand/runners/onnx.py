@@ -10,6 +10,7 @@ from bandstand.errors import ModelMismatchError, UnavailableError
 from bandstand.models.card import Card
 from bandstand.runners.base import Array, RunnerInfo
 from bandstand.runners.checks import GraphTensor, check_batch, check_graph, own_outputs
+from bandstand.runners.rows import one_by_one
 
 Device = Literal["cpu", "cuda"]
 
@@ -66,6 +67,11 @@ class OnnxRunner:
             raise UnavailableError(f"ONNX Runtime could not start {provider}: see its log")
         check_graph(card, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
         self._session: Any = session
+        self._one_by_one = card.batch.one_by_one_on_cpu and device == "cpu"
+        self._run_options = onnxruntime.RunOptions()
+        if self._one_by_one:  # a row's buffers are as large as the weights; it hands them back
+            shrink = "memory.enable_memory_arena_shrinkage"
+            self._run_options.add_run_config_entry(shrink, "cpu:0")
         self._card = card
         precision = session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY, "f32")
         self._info = RunnerInfo("onnxruntime", onnxruntime.__version__, precision, threads, device)
@@ -92,7 +98,11 @@ class OnnxRunner:
             raise UnavailableError(f"{self._card.name} was closed")
         batch = check_batch(self._card, inputs)
         names = [tensor.name for tensor in self._card.outputs]
-        outputs = dict(zip(names, session.run(names, batch), strict=True))
+
+        def compute(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            return dict(zip(names, session.run(names, inputs, self._run_options), strict=True))
+
+        outputs = one_by_one(compute, batch) if self._one_by_one else compute(batch)
         return own_outputs(self._card, len(next(iter(batch.values()))), outputs)
 
     def close(self) -> None:

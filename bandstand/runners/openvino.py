@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Literal
 
 from bandstand.errors import ModelMismatchError, UnavailableError
 from bandstand.models.card import FRONT_END_TENSOR, Card
 from bandstand.runners.base import Array, RunnerInfo
 from bandstand.runners.checks import GraphTensor, check_batch, check_graph, own_outputs
+from bandstand.runners.mapped_weights import map_weights
+from bandstand.runners.rows import one_by_one
 
 
 class OpenVinoRunner:
@@ -32,7 +35,7 @@ class OpenVinoRunner:
             precision: arithmetic inside; inputs and outputs are the card's either way.
 
         Raises:
-            UnavailableError: the package is not installed.
+            UnavailableError: the package is not installed, or there is no space for weights.
             ModelMismatchError: the file is missing, broken, or other than the card says.
         """
         try:
@@ -46,9 +49,21 @@ class OpenVinoRunner:
             model = core.read_model(str(model_path))
             check_graph(card, _tensors(model.inputs), _tensors(model.outputs))
             front_end = _cut_front_end(model) if precision == "bf16" else None
-            self._front_end = front_end and _request(core, front_end, threads, "f32")
             self._takes = [port.any_name for port in model.inputs]
+            self._weights = None
+            if card.batch.one_by_one_on_cpu:
+                # Of one row and no other number, weights are packed before the first inference.
+                _take_single_rows(front_end, model)
+                self._weights = map_weights(model) if precision == "bf16" else None
+            self._front_end = front_end and _request(core, front_end, threads, "f32")
             self._request: Any = _request(core, model, threads, precision)
+            if self._weights is not None:
+                self._weights.page_out()
+        except OSError as error:
+            raise UnavailableError(
+                f"{card.name}: its weights do not go into {gettempdir()}: "
+                f"{error.strerror or error}; free some space, or set TMPDIR to where there is some"
+            ) from error
         except RuntimeError as error:
             raise ModelMismatchError(
                 f"{card.name}: OpenVINO cannot load {model_path}: {error}"
@@ -78,18 +93,25 @@ class OpenVinoRunner:
         with self._lock:
             if self._request is None:
                 raise UnavailableError(f"{self._card.name} was closed")
-            if self._front_end is not None:
-                heard = self._front_end.infer(batch, share_inputs=True)
-                batch[FRONT_END_TENSOR] = heard[FRONT_END_TENSOR]
-            taken = {name: batch[name] for name in self._takes}
-            results = self._request.infer(taken, share_inputs=True)  # the outputs are copied
-        outputs = {tensor.name: results[tensor.name] for tensor in self._card.outputs}
+            single = self._card.batch.one_by_one_on_cpu
+            outputs = one_by_one(self._infer, batch) if single else self._infer(batch)
         return own_outputs(self._card, len(next(iter(batch.values()))), outputs)
+
+    def _infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs; the lock is held."""
+        heard: Any = {}
+        if self._front_end is not None:
+            heard = self._front_end.infer(batch, share_inputs=True)
+        taken = {
+            name: heard[name] if name == FRONT_END_TENSOR else batch[name] for name in self._takes
+        }
+        results = self._request.infer(taken, share_inputs=True)  # the outputs are copied
+        return {tensor.name: results[tensor.name] for tensor in self._card.outputs}
 
     def close(self) -> None:
         """Let go of the model once the call that is running has finished."""
         with self._lock:
-            self._request = self._front_end = None
+            self._request = self._front_end = self._weights = None
 
 
 def _request(core: Any, model: Any, threads: int, precision: str) -> Any:
@@ -102,6 +124,16 @@ def _request(core: Any, model: Any, threads: int, precision: str) -> Any:
         "ENABLE_CPU_PINNING": False,
     }
     return core.compile_model(model, "CPU", facts).create_infer_request()
+
+
+def _take_single_rows(*models: Any) -> None:
+    """Fix the batch axis of what there is of a model at one row."""
+    for model in models:
+        if model is not None:
+            shapes = {port: port.partial_shape for port in model.inputs}
+            for shape in shapes.values():
+                shape[0] = 1
+            model.reshape(shapes)
 
 
 def _cut_front_end(model: Any) -> Any:

@@ -23,8 +23,9 @@ from bandstand.errors import ModelNotFoundError, NotAudioError
 from bandstand.settings import get_settings
 
 COMMANDS = [
-    *(["serve"], ["classify"], ["features"], ["diagnose"]),
+    *(["serve"], ["classify"], ["features"], ["diagnose"], ["triton"], ["bench"]),
     *(["models", command] for command in ("list", "show", "pull", "export", "remove")),
+    *(["models", command] for command in ("load", "unload", "rollback")),
 ]
 
 

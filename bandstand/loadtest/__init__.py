@@ -1,0 +1,1 @@
+"""Load tests in MLPerf inference's shapes, against any server that answers recordings."""

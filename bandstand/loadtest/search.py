@@ -1,0 +1,103 @@
+"""The highest rate that holds: bracketed by doubling, narrowed by bisection, then confirmed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+_MOST_DOUBLINGS = 16
+_MOST_HALVINGS = 6
+_MOST_CONFIRMATIONS = 5
+
+Probe = Callable[[float], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One rate that was tried."""
+
+    rate: float
+    held: bool
+    confirming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        rate: the highest rate that held and was confirmed; None: none did.
+        attempts: everything that was tried, in order.
+    """
+
+    rate: float | None
+    attempts: tuple[Attempt, ...]
+
+
+async def find_highest_rate(
+    holds: Probe, confirms: Probe, start: float, *, precision: float = 0.05
+) -> Found:
+    """Search for the highest rate at which a server holds.
+
+    Args:
+        holds: runs at a rate and tells whether everything held.
+        confirms: the same, longer and with other arrivals.
+        start: the first rate to try, requests a second.
+        precision: how far the lowest rate that failed may lie above the result, as a share.
+    """
+    attempts: list[Attempt] = []
+
+    async def attempt(probe: Probe, rate: float, *, confirming: bool) -> bool:
+        held = await probe(rate)
+        attempts.append(Attempt(rate, held, confirming))
+        return held
+
+    async def short(rate: float) -> bool:
+        return await attempt(holds, rate, confirming=False)
+
+    async def long(rate: float) -> bool:
+        return await attempt(confirms, rate, confirming=True)
+
+    low, _ = await _narrow(short, *await _bracket(short, start), precision)
+    if low:
+        confirmed, failed = await _fall_back(long, low, precision)
+        low, _ = await _narrow(long, confirmed, failed, precision)
+    return Found(low or None, tuple(attempts))
+
+
+async def _bracket(holds: Probe, start: float) -> tuple[float, float]:
+    """Return a rate that holds (0: none) and a higher one that does not (infinity: none seen)."""
+    rate = start
+    if await holds(rate):
+        for _ in range(_MOST_DOUBLINGS):
+            if not await holds(2 * rate):
+                return rate, 2 * rate
+            rate *= 2
+        return rate, math.inf
+    for _ in range(_MOST_HALVINGS):
+        if await holds(rate / 2):
+            return rate / 2, rate
+        rate /= 2
+    return 0.0, rate
+
+
+async def _fall_back(holds: Probe, rate: float, precision: float) -> tuple[float, float]:
+    """Go down from a rate that held once, in growing steps; return as `_bracket` does."""
+    high = math.inf
+    for doublings in range(_MOST_CONFIRMATIONS):
+        if await holds(rate):
+            return rate, high
+        high, rate = rate, rate * (1 - min(0.5, precision * 2**doublings))
+    return 0.0, high
+
+
+async def _narrow(holds: Probe, low: float, high: float, precision: float) -> tuple[float, float]:
+    """Halve the gap between a rate that holds and one that does not, as far as is asked for."""
+    while low and high < math.inf and high > low * (1 + precision):
+        middle = math.sqrt(low * high)
+        if await holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high

@@ -1,0 +1,1 @@
+"""Triton: what it is told of the models, its own environment, its process, and audio models."""

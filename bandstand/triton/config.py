@@ -1,0 +1,226 @@
+"""What Triton is told of every model: `config.pbtxt`, made from the cards through its protobuf."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from bandstand.errors import (
+    ModelMismatchError,
+    ModelNotInstalledError,
+    RepositoryError,
+    UnavailableError,
+)
+from bandstand.models.card import Card, Tensor, get_card, load_cards
+from bandstand.models.repository import STAGING_PREFIX, ModelRepository
+from bandstand.triton.audio_models import AUDIO_MODELS, AudioModelFacts
+from bandstand.triton.load_rules import ONE_BY_ONE
+
+try:
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as pb
+except ImportError as error:
+    raise UnavailableError("Triton needs its client: pip install 'bandstand[triton]'") from error
+
+ModelConfig = Any
+"""`inference.ModelConfig`; its generated module carries no types."""
+
+CONFIG_FILE = "config.pbtxt"
+LABEL_FILE = "labels.txt"
+
+# Waiting pays on no machine that was measured: while a batch is computed the next one gathers by
+# itself, and a delay is added in full to every answer of an idle server.
+MAX_QUEUE_DELAY_US = 500
+# What comes above is refused as unavailable instead of being answered too late.
+MAX_QUEUED_REQUESTS = 1024
+
+ENGINE_CACHE = "/tmp/bandstand-engines"  # noqa: S108 (in the server's container)
+
+_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
+_TYPES |= {"int32": "TYPE_INT32", "bytes": "TYPE_STRING"}
+_HEADER = "# Generated from the cards by `bandstand triton`; changes made here are lost.\n"
+
+
+def card_config(card: Card, version: int | None = None) -> ModelConfig:
+    """Return what Triton is told of a card's model.
+
+    The instance group names no kind: the model loads on a GPU where there is one, else on the CPU.
+
+    Args:
+        card: the model, with the labels of the version that is served.
+        version: serve this one whatever else is installed; None: the newest.
+    """
+    config = pb.ModelConfig(
+        name=card.name, backend="onnxruntime", max_batch_size=card.batch.max_size
+    )
+    config.input.extend(pb.ModelInput(**_tensor(tensor)) for tensor in card.inputs)
+    config.output.extend(pb.ModelOutput(**_tensor(tensor)) for tensor in card.outputs)
+    if card.labels:
+        config.output[0].label_filename = LABEL_FILE
+    if version is None:
+        config.version_policy.latest.num_versions = 1
+    else:
+        config.version_policy.specific.versions.append(version)
+    delay_us = min(round(card.batch.max_delay_ms * 1e3), MAX_QUEUE_DELAY_US)
+    config.dynamic_batching.max_queue_delay_microseconds = delay_us
+    _queue(config)
+    config.instance_group.append(_instances(card))
+    for size in sorted({1, card.batch.max_size}):
+        config.model_warmup.append(_warm_up(card, size))
+    config.response_cache.enable = card.triton.response_cache
+    if card.batch.one_by_one_on_cpu:
+        config.parameters[ONE_BY_ONE].string_value = "1"
+    _accelerate(config, card)
+    return config
+
+
+def audio_model_config(facts: AudioModelFacts) -> ModelConfig:
+    """Return what Triton is told of a model that takes encoded audio; it runs on the CPU."""
+    config = pb.ModelConfig(name=facts.name, backend="python", max_batch_size=facts.max_batch_size)
+    for slot in facts.inputs:
+        kind = _TYPES[slot.dtype]
+        config.input.add(name=slot.name, data_type=kind, dims=slot.dims, optional=slot.optional)
+    for slot in facts.outputs:
+        config.output.add(name=slot.name, data_type=_TYPES[slot.dtype], dims=slot.dims)
+    config.instance_group.add(count=facts.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    if facts.max_batch_size:
+        _queue(config)
+    return config
+
+
+def to_text(config: ModelConfig) -> str:
+    """Return the content of `config.pbtxt`; `parse` gives the config back."""
+    return _HEADER + cast("str", text_format.MessageToString(config))
+
+
+def parse(text: str) -> ModelConfig:
+    """Read the content of a `config.pbtxt`.
+
+    Raises:
+        google.protobuf.text_format.ParseError: it is none; the message says where.
+    """
+    return text_format.Parse(text, pb.ModelConfig())
+
+
+def write_configs(repository: ModelRepository) -> tuple[str, ...]:
+    """Write a config for every installed card, and the models that take encoded audio.
+
+    Returns the names of the models that a server of this repository has, sorted.
+
+    Raises:
+        RepositoryError: the disk is full or not writable.
+    """
+    names = {name for name in load_cards() if write_config(repository, name)}
+    for name, facts in AUDIO_MODELS.items():
+        files = {CONFIG_FILE: to_text(audio_model_config(facts)), "1/model.py": facts.code}
+        _write(repository.root / name, files)
+    return tuple(sorted(names | AUDIO_MODELS.keys()))
+
+
+def write_config(repository: ModelRepository, name: str) -> bool:
+    """Write one card's config, or take it away where no version is installed; say which.
+
+    What is right already is left alone; every file is replaced whole.
+
+    Raises:
+        RepositoryError: the disk is full or not writable.
+    """
+    directory = repository.root / name
+    if not repository.versions(name):
+        for filename in (CONFIG_FILE, LABEL_FILE):
+            (directory / filename).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or with something of somebody else's in it
+            directory.rmdir()
+        return False
+    card = _served_card(repository, name)
+    files = {CONFIG_FILE: to_text(card_config(card, repository.pinned(name)))}
+    if card.labels:
+        files[LABEL_FILE] = "".join(f"{label}\n" for label in card.labels)
+    _write(directory, files)
+    return True
+
+
+def _served_card(repository: ModelRepository, name: str) -> Card:
+    try:
+        return repository.card(repository.serving(name))
+    except (ModelMismatchError, ModelNotInstalledError):
+        # One broken model keeps no other from its config; who asks for it is told what is wrong.
+        return get_card(name)
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> None:
+    try:
+        for filename, content in files.items():
+            _replace(directory / filename, content)
+    except OSError as error:
+        raise RepositoryError(f"could not write Triton's config in {directory}: {error}") from error
+
+
+def _replace(path: Path, content: str) -> None:
+    """Write a file so that a reader sees the old content or the new, and nothing between."""
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
+    try:
+        with written.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": _TYPES[tensor.dtype], "dims": tensor.shape}
+
+
+def _queue(config: ModelConfig) -> None:
+    """Let clients say how long a request may wait, and refuse what nobody can answer in time."""
+    policy = config.dynamic_batching.default_queue_policy
+    policy.allow_timeout_override = True
+    policy.max_queue_size = MAX_QUEUED_REQUESTS
+
+
+def _instances(card: Card) -> Any:
+    group = pb.ModelInstanceGroup(count=card.triton.instances)
+    for name, count in card.triton.resources.items():
+        group.rate_limiter.resources.add(name=name, count=count)
+    return group
+
+
+def _warm_up(card: Card, size: int) -> Any:
+    warm_up = pb.ModelWarmup(name=f"batch_{size}", batch_size=size)
+    for tensor in card.inputs:
+        silence = pb.ModelWarmup.Input(
+            data_type=_TYPES[tensor.dtype], dims=tensor.shape, zero_data=True
+        )
+        warm_up.inputs[tensor.name].CopyFrom(silence)
+    return warm_up
+
+
+def _accelerate(config: ModelConfig, card: Card) -> None:
+    """Add what the card asks of a GPU; a server without one ignores it."""
+    asked = card.triton
+    if asked.accelerator == "none":
+        return
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    accelerator = accelerators.add(name=asked.accelerator)
+    if asked.accelerator == "cuda":
+        # TF32 keeps ten bits of each factor, which is more than a card's tolerance.
+        accelerator.parameters["use_tf32"] = "0"
+        accelerator.parameters["cudnn_conv1d_pad_to_nc1d"] = "1"
+        return
+    accelerator.parameters["precision_mode"] = asked.precision.upper()
+    # An engine takes minutes to build; TensorRT itself tells another model's apart.
+    accelerator.parameters["trt_engine_cache_enable"] = "1"
+    accelerator.parameters["trt_engine_cache_path"] = ENGINE_CACHE
+    (tensor, *_) = card.inputs
+    axes = "x".join(map(str, tensor.shape))
+    for which, rows in (("min", 1), ("opt", card.batch.max_size), ("max", card.batch.max_size)):
+        accelerator.parameters[f"trt_profile_{which}_shapes"] = f"{tensor.name}:{rows}x{axes}"

@@ -1,0 +1,51 @@
+"""The same repository in NVIDIA's container image: what to build, and what to run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import bandstand
+from bandstand.triton.server import ServerOptions, as_arguments, serving_flags
+
+NVIDIA_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+"""Of the release that the wheel's server is of (2.51.0), so that the wheel's stub fits."""
+OUR_IMAGE = f"bandstand-triton:{bandstand.__version__}"
+
+_STUB = "pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub"
+_DOCKERFILE = f"""\
+FROM {NVIDIA_IMAGE}
+COPY . /opt/bandstand/bandstand
+RUN pip install uv && export UV_PYTHON_INSTALL_DIR=/opt/uv && uv venv --python 3.11 /opt/python \\
+ && uv pip install --python /opt/python/bin/python --no-deps \\
+      --requirement /opt/bandstand/bandstand/triton/requirements.txt \\
+ && install /opt/python/lib/python3.11/site-packages/{_STUB} \\
+      /opt/tritonserver/backends/python/ \\
+ && cp --dereference /opt/uv/*/lib/libpython3.11.so.1.0 /usr/local/lib/ && ldconfig
+ENV PATH=/opt/python/bin:$PATH PYTHONPATH=/opt/bandstand
+"""
+
+
+def dockerfile() -> str:
+    """Return the image's recipe: NVIDIA's, and the Python that the audio models run in."""
+    return _DOCKERFILE
+
+
+def build_command() -> str:
+    """Return the command that builds the image, its recipe on standard input."""
+    package = Path(bandstand.__file__).resolve().parent
+    return shlex.join(["docker", "build", "--tag", OUR_IMAGE, "--file", "-", str(package)])
+
+
+def run_command(options: ServerOptions) -> str:
+    """Return the command that serves the repository from the image, on GPUs where there are any.
+
+    The server's stubs share memory with it; Docker's own 64 MB are soon used up.
+    """
+    ports = {options.http_port: 8000, options.grpc_port: 8001, options.metrics_port: 8002}
+    docker = ["docker", "run", "--rm", "--gpus=all", "--shm-size=1g"]
+    for outside, inside in ports.items():
+        docker += ["--publish", f"{options.host}:{outside}:{inside}"]
+    docker += ["--volume", f"{options.repository.resolve()}:/models:ro", OUR_IMAGE]
+    served = ["tritonserver", "--model-repository=/models", *as_arguments(serving_flags(options))]
+    return shlex.join(docker + served)

@@ -1,0 +1,158 @@
+"""Models that this very Triton server serves, asked from inside it (BLS)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bandstand.errors import (
+    BandstandError,
+    NonFiniteOutputError,
+    UnavailableError,
+)
+from bandstand.models.card import Card, load_cards
+from bandstand.models.repository import InstalledModel, ModelRepository
+from bandstand.runners.base import Array
+from bandstand.runners.checks import check_batch, finite_rows
+from bandstand.triton.refusals import from_message
+from bandstand.triton.stub import pb_utils
+
+
+class ServedVersions:
+    """Which version of each model Triton serves, with that version's card.
+
+    Every question goes to a version by its number, so the version in an answer is the one that
+    gave it. A number is remembered until a question to it fails.
+    """
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+        self._known: dict[str, tuple[InstalledModel, Card]] = {}
+
+    def get(self, name: str) -> tuple[InstalledModel, Card]:
+        """Return the newest version that is served.
+
+        Raises:
+            KeyError: no version is installed.
+            UnavailableError: none is loaded.
+        """
+        if name not in self._known:
+            versions = self._repository.versions(name) if name in load_cards() else ()
+            if not versions:
+                raise KeyError(name)
+            ready = (v for v in reversed(versions) if _is_ready(name, v))
+            version = next(ready, None)
+            if version is None:
+                raise UnavailableError(f"{name} is installed, and not loaded in this server")
+            installed = self._repository.installed(name, version)
+            self._known[name] = installed, self._repository.card(installed)
+        return self._known[name]
+
+    def forget(self, name: str) -> None:
+        """Ask Triton anew next time."""
+        self._known.pop(name, None)
+
+
+class ServedModel:
+    """One model for one request, as `bandstand.pipelines.genre.Model` wants it."""
+
+    def __init__(self, name: str, versions: ServedVersions, request_id: str) -> None:
+        self._name = name
+        self._versions = versions
+        self._request_id = request_id
+        self._installed, self.card = versions.get(name)
+
+    @property
+    def version(self) -> int:
+        """The version that answers, or answered."""
+        return self._installed.version
+
+    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer one batch, in several calls where it is larger than the model takes.
+
+        Raises:
+            NonFiniteOutputError: the model answered NaN or infinity.
+            UnavailableError: the model is not loaded, or its queue is full.
+            BandstandError: whatever else Triton said.
+        """
+        batch = check_batch(self.card, inputs)
+        try:
+            outputs = await self._infer(batch)
+        except BandstandError:
+            if _is_ready(self._name, self.version):
+                raise
+            # Another version has taken over; by its card it takes the same inputs.
+            self._versions.forget(self._name)
+            self._installed, self.card = self._versions.get(self._name)
+            outputs = await self._infer(batch)
+        if not finite_rows(outputs).all():
+            raise NonFiniteOutputError("the model answered NaN or infinity")
+        return outputs
+
+    async def _infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        rows, size = len(next(iter(batch.values()))), self.card.batch.max_size
+        pieces = await asyncio.gather(
+            *(
+                self._call({name: array[at : at + size] for name, array in batch.items()})
+                for at in range(0, rows, size)
+            )
+        )
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    async def _call(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        names = [tensor.name for tensor in self.card.outputs]
+        request = pb_utils.InferenceRequest(
+            request_id=self._request_id,
+            model_name=self._name,
+            model_version=self._installed.version,
+            requested_output_names=names,
+            inputs=[pb_utils.Tensor(name, array) for name, array in batch.items()],
+        )
+        try:
+            response = await request.async_exec()
+        except pb_utils.TritonModelException as error:
+            raise UnavailableError(f"{self._name}: {error}") from error
+        if response.has_error():
+            raise _raised(self._name, response.error())
+        found = ((name, pb_utils.get_output_tensor_by_name(response, name)) for name in names)
+        return {name: np.array(tensor.as_numpy()) for name, tensor in found}
+
+
+class ServedModels(Mapping[str, ServedModel]):
+    """The models by name, for one request."""
+
+    def __init__(self, versions: ServedVersions, request_id: str) -> None:
+        self._versions = versions
+        self._request_id = request_id
+
+    def __getitem__(self, name: str) -> ServedModel:
+        return ServedModel(name, self._versions, self._request_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(load_cards())
+
+    def __len__(self) -> int:
+        return len(load_cards())
+
+
+def _is_ready(name: str, version: int) -> bool:
+    """Ask Triton whether it serves a version.
+
+    Raises:
+        UnavailableError: the server is stopping.
+    """
+    try:
+        return bool(pb_utils.is_model_ready(name, str(version)))
+    except pb_utils.TritonModelException as error:
+        raise UnavailableError(f"{name}: {error}") from error
+
+
+def _raised(name: str, error: Any) -> BandstandError:
+    typed = from_message(error.message())
+    if typed is not None:
+        return typed
+    unavailable = error.code() == pb_utils.TritonError.UNAVAILABLE
+    return (UnavailableError if unavailable else BandstandError)(f"{name}: {error.message()}")

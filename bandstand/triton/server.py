@@ -1,0 +1,341 @@
+"""The real Triton server as a process of ours: started on a repository, awaited, stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+import bandstand
+from bandstand.errors import UnavailableError
+from bandstand.models.repository import ModelRepository
+from bandstand.settings import Settings, get_settings
+from bandstand.triton.audio_models import AUDIO_MODELS
+from bandstand.triton.config import write_configs
+from bandstand.triton.environment import Environment, prepare_environment
+
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+
+ModelControl = Literal["explicit", "none", "poll"]
+Tell = Callable[[str], None]
+
+_STAND_IN = Path(__file__).with_name("backends") / "onnxruntime"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+_LOOK_SECONDS = 0.05
+_LOAD_SECONDS = 600.0
+_DRAIN_SECONDS = 30
+_EXIT_SECONDS = 15
+_LOADED = re.compile(r"successfully loaded '([^']+)'|failed to load '([^']+)'")
+_COMPLAINT = re.compile(r"^(?:E\d{4} \S+ +\d+ \S+\] |error: )(.*)")
+_LAST_COMPLAINTS = 6
+_POLL_SECONDS = 5
+_LISTENS = "Started HTTPService"
+_STILL_ANSWERS = ("READY", "UNLOADING")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How a server is started.
+
+    Attributes:
+        repository: whose models it serves.
+        model_control: `explicit`: all are loaded at start, and clients load and unload;
+            `none`: all, once; `poll`: the repository is looked at every few seconds.
+        log: where the server's own words go; None: to a temporary file.
+        verbose: 0, or how much more it logs.
+        response_cache_bytes: of the cache that cards may ask for; 0: no cache.
+        rate_limit: let models take turns for the resources that their cards name.
+    """
+
+    repository: Path
+    host: str = "127.0.0.1"
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
+    metrics_port: int = METRICS_PORT
+    model_control: ModelControl = "explicit"
+    log: Path | None = None
+    verbose: int = 0
+    response_cache_bytes: int = 0
+    rate_limit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One model as the server has it; `reason` says why it is not ready."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+        return self.state == "READY"
+
+
+class TritonServer:
+    """A running server; `running_server` starts and stops one."""
+
+    def __init__(
+        self, options: ServerOptions, environment: Environment, settings: Settings
+    ) -> None:
+        """Start the process; it is not ready yet.
+
+        Raises:
+            UnavailableError: it cannot be started.
+        """
+        self.options = options
+        for port in (options.http_port, options.grpc_port, options.metrics_port):
+            _check_free(options.host, port)
+        self._folder = Path(tempfile.mkdtemp(prefix="bandstand-triton-"))
+        self.log = options.log or self._folder / "server.log"
+        self._shared_prefix = f"bandstand_{uuid.uuid4().hex[:12]}_"
+        _lay_out(self._folder, environment)
+        variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
+        variables |= {"OMP_NUM_THREADS": "1", **settings.as_environment(), **environment.variables}
+        variables["PYTHONPATH"] = str(self._folder / "python")
+        try:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(  # noqa: S603 (our own command)
+                    self._command(environment),
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C is for us; and its stubs are found again
+                )
+        except OSError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise UnavailableError(f"the Triton server does not start: {error}") from error
+
+    @property
+    def http_url(self) -> str:
+        """Where KServe v2 over HTTP is answered."""
+        return f"http://{self.options.host}:{self.options.http_port}"
+
+    @property
+    def grpc_address(self) -> str:
+        """Where KServe v2 over gRPC is answered, `host:port`."""
+        return f"{self.options.host}:{self.options.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The server's Prometheus metrics."""
+        return f"http://{self.options.host}:{self.options.metrics_port}/metrics"
+
+    def wait_ready(self, seconds: float = _LOAD_SECONDS, on_step: Tell = lambda _: None) -> None:
+        """Wait until every model was loaded, or has failed to be; `models` tells which.
+
+        Args:
+            seconds: how long at most.
+            on_step: told of each model as it is loaded.
+
+        Raises:
+            UnavailableError: the server ended, or takes longer; the message holds its words.
+        """
+        deadline, told = time.monotonic() + seconds, 0
+        while True:
+            ended = self.process.poll() is not None
+            loaded = _LOADED.findall(self._words())
+            for good, bad in loaded[told:]:
+                on_step(f"loaded {good}" if good else f"failed to load {bad}")
+            told = len(loaded)
+            if ended:
+                raise UnavailableError(f"the Triton server ended:\n{self.complaints()}")
+            if self._answers():
+                return
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"the Triton server was not ready within {seconds:g} s:\n{self.complaints()}"
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def models(self) -> tuple[ModelState, ...]:
+        """Ask which models there are and how they fare, by name.
+
+        Raises:
+            UnavailableError: the server does not answer.
+        """
+        try:
+            answer = httpx.post(f"{self.http_url}/v2/repository/index", json={}, trust_env=False)
+            answer.raise_for_status()
+            entries = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise UnavailableError(f"the Triton server does not answer: {error}") from error
+        states = (
+            ModelState(
+                entry["name"],
+                entry.get("version", ""),
+                entry.get("state", "UNAVAILABLE"),
+                entry.get("reason", ""),
+            )
+            for entry in entries
+        )
+        return tuple(sorted(states, key=lambda state: (state.name, state.version)))
+
+    def shared_memory(self) -> list[Path]:
+        """Return the files through which the server talks to its stubs."""
+        return list(_SHARED_MEMORY.glob(f"{self._shared_prefix}*"))
+
+    def complaints(self) -> str:
+        """Return the last errors of the server's log, or its last lines."""
+        lines = self._words().splitlines()
+        errors = [found[1] for line in lines if (found := _COMPLAINT.match(line))]
+        return "\n".join((errors or lines)[-_LAST_COMPLAINTS:])
+
+    def stop(self) -> None:
+        """End it: what is being answered is finished, and nothing of it is left behind."""
+        if self.process.poll() is None:
+            with suppress(httpx.HTTPError, UnavailableError):
+                self._finish_audio()
+            self.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_DRAIN_SECONDS + _EXIT_SECONDS)
+        # Stubs outlive a server that was killed, and keep its shared memory.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for left in self.shared_memory():
+            left.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _finish_audio(self) -> None:
+        """Unload the audio models, which Triton does when what they were asked is answered.
+
+        A server that was told to end lets none of them ask another model any more.
+        """
+        if self.options.model_control != "explicit":
+            return
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        for name in AUDIO_MODELS:
+            url = f"{self.http_url}/v2/repository/models/{name}/unload"
+            httpx.post(url, json={}, timeout=_DRAIN_SECONDS, trust_env=False)
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if not any(m.name in AUDIO_MODELS and m.state in _STILL_ANSWERS for m in self.models()):
+                return
+            time.sleep(_LOOK_SECONDS)
+
+    def _answers(self) -> bool:
+        if _LISTENS not in self._words():  # else it may be somebody else's answer
+            return False
+        try:
+            url = f"{self.http_url}/v2/health/ready"
+            return httpx.get(url, timeout=1.0, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _words(self) -> str:
+        try:
+            return self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def _command(self, environment: Environment) -> list[str]:
+        asked = self.options
+        flags = serving_flags(asked) | {
+            "model-repository": asked.repository.resolve(),
+            "backend-directory": self._folder / "backends",
+            "exit-timeout-secs": _DRAIN_SECONDS,
+            "allow-gpu-metrics": "false",
+            "http-address": asked.host,
+            "http-port": asked.http_port,
+            "grpc-address": asked.host,
+            "grpc-port": asked.grpc_port,
+            "metrics-address": asked.host,
+            "metrics-port": asked.metrics_port,
+        }
+        if asked.response_cache_bytes:
+            flags["cache-directory"] = environment.caches
+        command = [str(environment.server), *as_arguments(flags)]
+        for backend in ("python", "onnxruntime"):
+            prefix = f"shm-region-prefix-name={self._shared_prefix}"
+            command.append(f"--backend-config={backend},{prefix}")
+        return command
+
+
+def serving_flags(options: ServerOptions) -> dict[str, object]:
+    """Return the server's flags that are the same in a container."""
+    flags: dict[str, object] = {
+        "disable-auto-complete-config": None,  # every model has its own; and it starts sooner
+        "model-control-mode": options.model_control,
+        "exit-on-error": "false",  # one broken model keeps no other from being served
+        "strict-readiness": "false",
+        "log-verbose": options.verbose,
+    }
+    if options.model_control == "explicit":
+        flags["load-model"] = "*"
+    if options.model_control == "poll":
+        flags["repository-poll-secs"] = _POLL_SECONDS
+    if options.response_cache_bytes:
+        flags["cache-config"] = f"local,size={options.response_cache_bytes}"
+    if options.rate_limit:
+        flags["rate-limit"] = "execution_count"
+    return flags
+
+
+def as_arguments(flags: Mapping[str, object]) -> list[str]:
+    """Return flags as a command line has them; None: a flag without a value."""
+    return [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items()]
+
+
+@contextmanager
+def running_server(
+    options: ServerOptions, *, settings: Settings | None = None, on_step: Tell = lambda _: None
+) -> Iterator[TritonServer]:
+    """Write the configs, prepare the environment, start a server, and stop it after the block.
+
+    Args:
+        options: how it is started.
+        settings: what recordings it accepts, and where its environment is kept; None: this
+            process's.
+        on_step: told what is done next.
+
+    Raises:
+        UnavailableError: no server can be had, started, or got ready.
+        RepositoryError: the repository is not writable.
+    """
+    settings = settings or get_settings()
+    write_configs(ModelRepository(options.repository))
+    environment = prepare_environment(settings.cache_dir, on_step)
+    on_step("starting the Triton server")
+    server = TritonServer(options, environment, settings)
+    try:
+        server.wait_ready(on_step=on_step)
+        yield server
+    finally:
+        server.stop()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse a port that is taken at once, and not when every model is loaded."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UnavailableError(
+                f"the Triton server cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
+
+
+def _lay_out(folder: Path, environment: Environment) -> None:
+    """Link what one server sees: its backends, and this very Bandstand."""
+    (folder / "backends").mkdir()
+    (folder / "backends" / "python").symlink_to(environment.python_backend)
+    (folder / "backends" / _STAND_IN.name).symlink_to(_STAND_IN)
+    (folder / "python").mkdir()
+    (folder / "python" / "bandstand").symlink_to(Path(bandstand.__file__).resolve().parent)

@@ -1,0 +1,28 @@
+"""Two servers of one user: neither wipes what the other counts, nor shows it as its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from clients.http import Bandstand
+from tests.serving import Server, serving
+
+SAMPLE = "band_groove.ogg"
+COUNTED = 'bandstand_request_seconds_count{method="POST",route="/predict",status="200"}'
+
+
+def predictions(server: Server) -> float:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(COUNTED))
+
+
+def test_metrics_are_each_servers_own(tmp_path: Path, samples_dir: Path) -> None:
+    with serving(tmp_path / "first.log") as first:
+        with Bandstand(first.url) as client:
+            client.classify(samples_dir / SAMPLE)
+        assert predictions(first) == 1
+        with serving(tmp_path / "second.log") as second:
+            assert predictions(second) == 0
+            assert predictions(first) == 1
