@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import bentoml
-import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
+from bandstand.audio.probe import probe_recording
 from bandstand.models.card import Card, get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.pipelines.prepare import Prepared, prepare
@@ -31,19 +29,6 @@ from bentos.worker import (
 
 _SETTINGS = get_settings()
 _WORKERS, _THREADS = preprocess_layout(_SETTINGS, available_cores())
-
-
-def probe_recording() -> bytes:
-    """Return one second of a 440 Hz tone as a WAV file: what warm-up and readiness try."""
-    rate = 22_050
-    tone = 0.1 * np.sin(2 * np.pi * 440.0 * np.arange(rate) / rate)
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((tone * 32767).astype("<i2").tobytes())
-    return content.getvalue()
 
 
 class _Preprocessor:

@@ -10,6 +10,7 @@ import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandstand.audio.fetch import FetchLimits
+from bandstand.audio.probe import probe_recording
 from bandstand.models.card import Card, get_card, load_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.features import FeaturesPipeline
@@ -22,7 +23,7 @@ from bentos.edge import Edge
 from bentos.handover import can_hand_over
 from bentos.image import serving_image
 from bentos.model_runner import model_runner, runner_name
-from bentos.preprocessor import Preprocessor, probe_recording
+from bentos.preprocessor import Preprocessor
 from bentos.remote import Call, FeatureCache, RemoteModel, RemotePreparation
 from bentos.routes import create_app
 from bentos.surface import Probe, Surface

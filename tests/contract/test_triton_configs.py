@@ -1,0 +1,131 @@
+"""Triton's configs are made from the cards, and those that are committed are no others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bandstand.models.card import Card, load_cards
+from bandstand.models.repository import MODEL_FILE
+from bandstand.settings import PROJECT_ROOT
+from bandstand.triton.audio_models import AUDIO_MODELS
+from bandstand.triton.config import (
+    CONFIG_FILE,
+    LABEL_FILE,
+    MAX_QUEUE_DELAY_US,
+    audio_model_config,
+    card_config,
+    parse,
+    to_text,
+    write_config,
+    write_configs,
+)
+from tests.triton_serving import EMBEDDED, embedded_repository
+
+COMMITTED = PROJECT_ROOT / "model_repository"
+CARDS = load_cards()
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """What Triton reads, by relative path; the graphs and their reports are the exporter's."""
+    kept = {CONFIG_FILE, LABEL_FILE, "model.py"}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.name in kept and path.parts[len(root.parts)] in {EMBEDDED, *AUDIO_MODELS}
+    }
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_survives_the_text(name: str) -> None:
+    for version in (None, 3):
+        config = card_config(CARDS[name], version)
+        assert parse(to_text(config)) == config
+
+
+@pytest.mark.parametrize("name", AUDIO_MODELS)
+def test_an_audio_model_survives_the_text(name: str) -> None:
+    config = audio_model_config(AUDIO_MODELS[name])
+    assert parse(to_text(config)) == config
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_config_says_what_its_card_says(name: str) -> None:
+    card, config = CARDS[name], card_config(CARDS[name])
+    assert (config.name, config.backend) == (name, "onnxruntime")
+    assert config.max_batch_size == card.batch.max_size
+    assert [tuple(tensor.dims) for tensor in config.input] == [t.shape for t in card.inputs]
+    assert [tensor.name for tensor in config.output] == [t.name for t in card.outputs]
+    assert not config.dynamic_batching.preferred_batch_size
+    assert config.dynamic_batching.max_queue_delay_microseconds <= MAX_QUEUE_DELAY_US
+    assert {warm.batch_size for warm in config.model_warmup} == {1, card.batch.max_size}
+    for warm in config.model_warmup:
+        assert {key: tuple(value.dims) for key, value in warm.inputs.items()} == {
+            tensor.name: tensor.shape for tensor in card.inputs
+        }
+    assert config.instance_group[0].kind == config.instance_group[0].KIND_AUTO
+
+
+def asking(**triton: object) -> Card:
+    facts = CARDS[EMBEDDED].model_dump() | {"triton": triton}
+    return Card.model_validate(facts)
+
+
+def test_what_a_card_asks_of_a_gpu_is_in_its_config() -> None:
+    plain = card_config(asking())
+    assert not plain.optimization.HasField("execution_accelerators")
+    assert not plain.response_cache.enable
+    engine = card_config(asking(accelerator="tensorrt", precision="fp16", response_cache=True))
+    (accelerator,) = engine.optimization.execution_accelerators.gpu_execution_accelerator
+    assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", "FP16")
+    assert accelerator.parameters["trt_profile_max_shapes"] == "features:64x57"
+    assert engine.response_cache.enable
+    cuda = card_config(asking(accelerator="cuda", instances=2, resources={"gpu": 1}))
+    assert cuda.optimization.execution_accelerators.gpu_execution_accelerator[0].name == "cuda"
+    assert cuda.instance_group[0].count == 2
+    assert cuda.instance_group[0].rate_limiter.resources[0].name == "gpu"
+
+
+def test_what_is_committed_is_what_is_generated(tmp_path: Path) -> None:
+    repository = embedded_repository(tmp_path)
+    write_configs(repository)
+    assert contents(COMMITTED) == contents(tmp_path), "run `bandstand triton --prepare-only`"
+
+
+def test_writing_twice_changes_no_file(tmp_path: Path) -> None:
+    repository = embedded_repository(tmp_path)
+    names = write_configs(repository)
+    files = [tmp_path / name for name in contents(tmp_path)]
+    before = [file.stat().st_mtime_ns for file in files]
+    assert write_configs(repository) == names
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_the_pinned_version_is_the_one_served(tmp_path: Path) -> None:
+    repository = embedded_repository(tmp_path)
+    path = tmp_path / EMBEDDED / CONFIG_FILE
+    repository.install(EMBEDDED, {MODEL_FILE: tmp_path / EMBEDDED / "1" / MODEL_FILE})
+    repository.pin(EMBEDDED, 1)
+    write_config(repository, EMBEDDED)
+    assert list(parse(path.read_text()).version_policy.specific.versions) == [1]
+    repository.pin(EMBEDDED, None)
+    write_config(repository, EMBEDDED)
+    assert parse(path.read_text()).version_policy.latest.num_versions == 1
+
+
+def test_a_model_that_is_removed_leaves_no_config(tmp_path: Path) -> None:
+    repository = embedded_repository(tmp_path)
+    write_configs(repository)
+    repository.remove(EMBEDDED, 1)
+    assert EMBEDDED not in write_configs(repository)
+    assert not (tmp_path / EMBEDDED).exists()
+
+
+def test_a_model_without_its_labels_keeps_no_other_from_its_config(tmp_path: Path) -> None:
+    repository = embedded_repository(tmp_path)
+    graph = tmp_path / EMBEDDED / "1" / MODEL_FILE
+    shutil.copytree(graph.parent, tmp_path / "genre_wav2vec2" / "1")
+    assert {EMBEDDED, "genre_wav2vec2"} <= set(write_configs(repository))
+    assert not (tmp_path / "genre_wav2vec2" / LABEL_FILE).exists()

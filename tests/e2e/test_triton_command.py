@@ -1,0 +1,85 @@
+"""`bandstand triton` serves until told to stop, finishes what was begun, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bandstand.settings import PROJECT_ROOT
+from bandstand.triton.docker import NVIDIA_IMAGE
+from tests.audio_files import tone as chord
+from tests.recordings import wav
+from tests.serving import free_port
+from tests.triton_serving import AudioClient
+
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+COMMAND = [sys.executable, "-m", "bandstand", "triton"]
+
+
+def test_it_serves_and_answers_what_was_begun_before_it_stops(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(PROJECT_ROOT / "model_repository", repository)
+    ports = [free_port() for _ in range(3)]
+    given = zip(("--http-port", "--grpc-port", "--metrics-port"), map(str, ports), strict=True)
+    arguments = [part for pair in given for part in pair]
+    said = tmp_path / "said"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments, "--repository", str(repository)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "Ctrl-C stops it" not in said.read_text():
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        client = AudioClient(f"127.0.0.1:{ports[1]}")
+        recording = wav(chord(600, 22_050), 22_050)
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(client.ask, "classify_genre", recording)
+            time.sleep(0.5)  # it is being decoded
+            assert not work.done()
+            process.send_signal(signal.SIGTERM)
+            assert work.result()[0]["audio"]["duration_seconds"] == 600
+        assert process.wait(STOP_SECONDS) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    lines = said.read_text()
+    for model in ("classify_genre", "analyze_features", "decode_audio", "genre_features"):
+        assert f"loaded {model}" in lines
+    assert not list(tmp_path.glob("bandstand-triton-*"))
+
+
+def test_the_container_is_pinned_and_gets_the_repository(tmp_path: Path) -> None:
+    command = [*COMMAND, "--docker", "--repository", str(tmp_path), "--grpc-port", "9001"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"FROM {NVIDIA_IMAGE}" in shown
+    assert NVIDIA_IMAGE.endswith("24.10-py3")
+    assert f"{tmp_path}:/models:ro" in shown
+    assert "127.0.0.1:9001:8001" in shown
+
+
+def test_a_port_in_use_ends_it_with_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [*COMMAND, "--grpc-port", port, "--repository", str(tmp_path)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}" in ended.stderr
+    assert "[unavailable]" in ended.stderr
