@@ -6,18 +6,42 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bandstand.settings import PROJECT_ROOT
+from bandstand.triton.server import TritonServer
+from tests.serving import serving
 
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall((PROJECT_ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-def run(language: str, code: str, url: str) -> str:
-    code = code.replace("http://127.0.0.1:3000", url)
+@dataclass(frozen=True)
+class Servers:
+    """Where what the README says of the usual addresses is true."""
+
+    http: str
+    grpc: str
+
+
+@pytest.fixture(scope="module")
+def servers(
+    triton_server: TritonServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    log = tmp_path_factory.mktemp("readme") / "log"
+    with serving(log, feature_cache_entries=0) as server:
+        yield Servers(server.url, triton_server.grpc_address)
+
+
+def run(language: str, code: str, servers: Servers) -> str:
+    code = code.replace("127.0.0.1:8001", servers.grpc)
+    if "bandstand bench" in code:
+        code = code.replace(" samples", f" samples --server {servers.http}")
+    code = code.replace("http://127.0.0.1:3000", servers.http)
     command = ["bash", "-euo", "pipefail", "-c", code]
     if language == "python":
         command = [sys.executable, "-c", code]
@@ -42,19 +66,19 @@ def test_there_are_blocks_to_run() -> None:
 @pytest.mark.parametrize(
     ("language", "code"), BLOCKS, ids=[f"block{i}" for i in range(len(BLOCKS))]
 )
-def test_block_runs(language: str, code: str, server_url: str) -> None:
-    output = run(language, code, server_url)
+def test_block_runs(language: str, code: str, servers: Servers) -> None:
+    output = run(language, code, servers)
     assert output.strip(), "a block that prints nothing teaches nothing"
     assert '"error_type"' not in output
 
 
-def test_the_shown_answer_is_the_real_one(server_url: str) -> None:
+def test_the_shown_answer_is_the_real_one(servers: Servers) -> None:
     """The README's JSON answer is what the server says of that sample, but for the timings."""
     readme = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
     shown = re.search(r"^```json\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     assert shown is not None
     command = next(c for _, c in BLOCKS if "/predict" in c).splitlines()[0]
-    answer = run("sh", command, server_url)
+    answer = run("sh", command, servers)
     assert _without_timings(answer) == _without_timings(shown.group(1))
 
 
