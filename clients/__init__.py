@@ -1,1 +1,1 @@
-"""HTTP clients, sync and async; they depend on nothing else of Bandstand."""
+"""HTTP and gRPC clients, sync and async; they depend on nothing else of Bandstand."""
