@@ -94,11 +94,11 @@ class TritonControl:
         get_card(name)
         async with self._changing:
             before = self._repository.pinned(name)
-            await asyncio.to_thread(self._choose, name, version)
+            await asyncio.to_thread(_choose, self._repository, name, version)
             try:
                 await self._models.connection.load(name)
             except BandstandError:
-                await asyncio.to_thread(self._choose, name, before)
+                await asyncio.to_thread(_choose, self._repository, name, before)
                 raise
             await self._models.refresh()
 
@@ -112,8 +112,8 @@ class TritonControl:
             await self._models.connection.unload(name)
             await self._models.refresh()
 
-    def _choose(self, name: str, version: int | None) -> None:
-        from bandstand.triton.config import write_config
 
-        self._repository.pin(name, version)
-        write_config(self._repository, name)
+def _choose(repository: ModelRepository, name: str, version: int | None) -> None:
+    from bandstand.triton.config import choose_version  # the Triton client is an extra
+
+    choose_version(repository, name, version)

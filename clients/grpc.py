@@ -131,6 +131,18 @@ class BandstandGrpc:
         """List what lies in the server's repository, loaded or not."""
         return self._repeated(self._index)
 
+    def load_model(self, name: str) -> None:
+        """Have the server load a model, or read its configuration and versions anew.
+
+        Returns when the version that is to be served answers; what was begun with the one before
+        is answered by that. The server must have been started with explicit model control.
+        """
+        self._repeated(lambda options: self._triton.load_model(name, **options))
+
+    def unload_model(self, name: str) -> None:
+        """Have the server take no more requests for a model; those it has are answered."""
+        self._repeated(lambda options: self._triton.unload_model(name, **options))
+
     def health(self) -> Health:
         """Return how the server is, with its own version; one that is not ready answers too."""
         return self._repeated(self._health)
@@ -269,6 +281,14 @@ class AsyncBandstandGrpc:
     async def models(self) -> ModelIndex:
         """List what lies in the server's repository, loaded or not."""
         return await self._repeated(self._index)
+
+    async def load_model(self, name: str) -> None:
+        """Have the server load a model; see `BandstandGrpc.load_model`."""
+        await self._repeated(lambda options: self._triton.load_model(name, **options))
+
+    async def unload_model(self, name: str) -> None:
+        """Have the server unload a model; see `BandstandGrpc.unload_model`."""
+        await self._repeated(lambda options: self._triton.unload_model(name, **options))
 
     async def health(self) -> Health:
         """Return how the server is, with its own version; one that is not ready answers too."""

@@ -39,6 +39,15 @@ def _http_url(url: str | None) -> str | None:
     return url
 
 
+def _server_address(address: str) -> str:
+    schemes = ("http://", "https://", "grpc://", "grpcs://")
+    if not address.startswith(schemes):
+        raise typer.BadParameter(
+            f"{address!r} looks like neither http://127.0.0.1:3000 nor grpc://127.0.0.1:8001"
+        )
+    return address
+
+
 Inputs = Annotated[
     list[str],
     typer.Argument(metavar="RECORDING…", help="Audio files, directories of them, or URLs."),
@@ -288,15 +297,6 @@ def diagnose(
     run(card, features, audio, plot, as_json=json)
 
 
-def _server_address(address: str) -> str:
-    schemes = ("http://", "https://", "grpc://", "grpcs://")
-    if not address.startswith(schemes):
-        raise typer.BadParameter(
-            f"{address!r} looks like neither http://127.0.0.1:3000 nor grpc://127.0.0.1:8001"
-        )
-    return address
-
-
 @app.command()
 def bench(
     scenario: Annotated[
@@ -518,8 +518,9 @@ Serving = Annotated[
     typer.Option(
         "--server",
         metavar="URL",
-        callback=_http_url,
-        help="The server; its administrator's key comes from BANDSTAND_API_KEY.",
+        callback=_server_address,
+        help="Bandstand (http, https; its administrator's key comes from BANDSTAND_API_KEY), or a "
+        "Triton server of this repository (grpc, grpcs).",
     ),
 ]
 _OWN_SERVER = "http://127.0.0.1:3000"
@@ -540,6 +541,8 @@ def models_load(
     [cyan]bandstand models load genre_features[/cyan]                the newest version
 
     [cyan]bandstand models load genre_features --version 1[/cyan]    that one, after restarts too
+
+    [cyan]bandstand models load genre_features --server grpc://127.0.0.1:8001[/cyan]
     """
     from bandstand.cli import control
 

@@ -121,6 +121,17 @@ def write_configs(repository: ModelRepository) -> tuple[str, ...]:
     return tuple(sorted(names | AUDIO_MODELS.keys()))
 
 
+def choose_version(repository: ModelRepository, name: str, version: int | None) -> None:
+    """Pin a version, or with None none, and say so in the config; a load then takes it up.
+
+    Raises:
+        ModelNotInstalledError: that version is not there.
+        RepositoryError: the disk is full or not writable.
+    """
+    repository.pin(name, version)
+    write_config(repository, name)
+
+
 def write_config(repository: ModelRepository, name: str) -> bool:
     """Write one card's config, or take it away where no version is installed; say which.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pytest
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
 from clients.errors import AuthenticationError, NotFoundError, RefusedError
+from clients.grpc import BandstandGrpc
 from clients.http import AsyncBandstand, Bandstand
 from clients.results import GenreResult
 from tests.serving import Server, serving
+from tests.triton_serving import triton_serving
 
 NAME = "genre_features"
 KEY = "administrator"
@@ -51,12 +54,13 @@ def admin(controlled: Server) -> Iterator[Bandstand]:
         client.load_model(NAME)
 
 
-def bandstand(controlled: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+def bandstand(address: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    given = {"BANDSTAND_API_KEY": KEY, "BANDSTAND_REPOSITORY": str(root)}
     return subprocess.run(
-        [sys.executable, "-m", "bandstand", "models", *arguments, "--server", controlled.url],
+        [sys.executable, "-m", "bandstand", "models", *arguments, "--server", address],
         capture_output=True,
         text=True,
-        env={"BANDSTAND_API_KEY": KEY, "PATH": "/usr/bin:/bin"},
+        env={**os.environ, **given},
         timeout=60,
         check=False,
     )
@@ -119,20 +123,36 @@ async def test_unloading_waits_for_what_was_begun(
         assert (await client.classify(audio)).primary_genre
 
 
-def test_the_command_line_loads_rolls_back_and_unloads(
-    controlled: Server, admin: Bandstand
-) -> None:
+def check_the_command_line(address: str, root: Path) -> None:
     for arguments, said in (
-        (("rollback", NAME), f"{NAME} serves version 1; installed: 1, 2\n"),
         (("load", NAME), f"{NAME} serves version 2; installed: 1, 2\n"),
+        (("rollback", NAME), f"{NAME} serves version 1; installed: 1, 2\n"),
         (("unload", NAME), f"{NAME} is not served; installed: 1, 2\n"),
+        (("load", NAME, "--version", "1"), f"{NAME} serves version 1; installed: 1, 2\n"),
     ):
-        run = bandstand(controlled, *arguments)
+        run = bandstand(address, root, *arguments)
         assert (run.stdout, run.returncode) == (said, 0), run.stderr
-    admin.load_model(NAME, 1)
-    run = bandstand(controlled, "rollback", NAME)
+    run = bandstand(address, root, "rollback", NAME)
     assert run.returncode == 1
     assert "no version before 1" in run.stderr
+
+
+def test_the_command_line_changes_what_the_gateway_serves(
+    controlled: Server, admin: Bandstand, repository: ModelRepository
+) -> None:
+    check_the_command_line(controlled.url, repository.root)
+    assert admin.models().models
+
+
+def test_the_command_line_changes_what_triton_serves(
+    repository: ModelRepository, tmp_path: Path, samples_dir: Path
+) -> None:
+    shutil.copytree(repository.root, tmp_path / "models")
+    with triton_serving(ModelRepository(tmp_path / "models")) as triton:
+        check_the_command_line(f"grpc://{triton.grpc_address}", tmp_path / "models")
+        with BandstandGrpc(triton.grpc_address) as client:
+            answer = client.classify(samples_dir / "band_groove.ogg")
+    assert answer.members[0].version == 1
 
 
 def test_a_version_that_cannot_be_loaded_changes_nothing(
