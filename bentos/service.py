@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,6 +71,10 @@ class _Runtime:
     probes: tuple[Probe, ...] = ()
 
 
+def _probe(name: str, attempt: Callable[[], Awaitable[object]]) -> Probe:
+    return Probe(name, attempt, _SETTINGS.request_deadline_seconds)
+
+
 class _Gateway:
     """Composes the preprocessor and the model runners behind the HTTP surface."""
 
@@ -95,7 +99,7 @@ class _Gateway:
             await self._triton.start()
             models = self._triton.models
             control = TritonControl(_REPOSITORY, models)
-            return _Runtime(models, models.served, control, (Probe("triton", self._triton.check),))
+            return _Runtime(models, models.served, control, (_probe("triton", self._triton.check),))
         workers = {name: self._model(name) for name in _IN_RUNNERS}
         served: dict[str, ServedModel] = {name: model for name, (model, _) in workers.items()}
         embedded = EmbeddedControl(_SETTINGS, _REPOSITORY, served, workers)
@@ -122,7 +126,7 @@ class _Gateway:
             control=runtime.control,
             repository=_REPOSITORY,
             probes=(
-                Probe(PREPROCESSOR, lambda: uncached.prepare(recording, features_card)),
+                _probe(PREPROCESSOR, lambda: uncached.prepare(recording, features_card)),
                 *runtime.probes,
             ),
             fetch_limits=FetchLimits.from_settings(_SETTINGS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -19,36 +20,51 @@ from bandstand.settings import Settings
 from bentos.admission import Admission
 from bentos.control import ModelControl, ServedModel
 
-_PROBE_SECONDS = 5.0  # a probe's deadline, and for how long its finding holds
+logger = logging.getLogger("bandstand.gateway")
+
+_HOLDS_SECONDS = 5.0  # for so long a finding holds, and so long a check waits for a new one
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Probe:
-    """One part's health, found by making it do its work in small."""
+    """One part's health, found by making it do its work in small.
+
+    A part that has much to do answers a probe late. So the finding before holds while a new one is
+    awaited, as long as any request may take.
+
+    Attributes:
+        patience_seconds: after which a part that does not answer counts as broken.
+    """
 
     name: str
     attempt: Callable[[], Awaitable[object]]
-    _finding: str = "not tried yet"
+    patience_seconds: float
+    _finding: str = "no answer yet"
     _found_at: float = field(default=float("-inf"))
-    _running: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _trying: asyncio.Task[None] | None = None
 
     async def check(self) -> str:
         """Return `ok` or what is wrong; a finding holds for a few seconds."""
-        async with self._running:
-            if monotonic() - self._found_at > _PROBE_SECONDS or self._finding != "ok":
-                self._finding = await self._try()
-                self._found_at = monotonic()
-            return self._finding
+        is_old = monotonic() - self._found_at > _HOLDS_SECONDS or self._finding != "ok"
+        if self._trying is None and is_old:
+            self._trying = asyncio.create_task(self._try(), name=f"probe {self.name}")
+        if self._trying is not None:
+            await asyncio.wait({self._trying}, timeout=_HOLDS_SECONDS)
+        return self._finding
 
-    async def _try(self) -> str:
+    async def _try(self) -> None:
+        finding = "ok"
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 await self.attempt()
         except TimeoutError:
-            return f"no answer within {_PROBE_SECONDS:g} s"
+            finding = f"no answer within {self.patience_seconds:g} s"
         except BandstandError as error:
-            return error.message
-        return "ok"
+            finding = error.message
+        except Exception as error:
+            logger.exception("the probe of %s", self.name)
+            finding = f"{type(error).__name__}: {error}"
+        self._finding, self._found_at, self._trying = finding, monotonic(), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +98,5 @@ class Surface:
             model = self.models.get(name)  # it may have been unloaded in the meantime
             return None if model is None else await model.infer(probe_inputs(model.card))
 
-        return self._model_probes.setdefault(name, Probe(name, attempt))
+        patience = self.settings.request_deadline_seconds
+        return self._model_probes.setdefault(name, Probe(name, attempt, patience))

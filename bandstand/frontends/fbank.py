@@ -25,9 +25,9 @@ class Fbank(nn.Module):
         super().__init__()
         self.facts = parameters
         kernel = as_float32(_kernel(parameters))[:, None, :]
-        bank = np.concatenate([parameters.filter_bank[:, :-1]] * 2, axis=1)
         self.register_buffer("kernel", kernel, persistent=False)
-        self.register_buffer("bank", as_float32(bank)[:, :, None], persistent=False)
+        bank = as_float32(parameters.filter_bank[:, :-1])
+        self.register_buffer("bank", bank, persistent=False)
 
     def forward(self, samples: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the log energies; frames behind the audio are what padding with 0 makes them.
@@ -39,7 +39,8 @@ class Fbank(nn.Module):
         facts = self.facts
         heard = samples[:, : facts.samples]
         squares = functional.conv1d(heard[:, None], self.kernel, stride=facts.hop).square()
-        energies = functional.conv1d(squares, self.bank).transpose(1, 2)
+        half = facts.n_fft // 2
+        energies = (self.bank @ (squares[:, :half] + squares[:, half:])).transpose(1, 2)
         logarithms = energies.clamp(min=facts.floor).log()
         if lengths is not None:
             whole = torch.div(lengths - facts.frame_length, facts.hop, rounding_mode="floor") + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import csr_array
 
 from bandstand.frontends.mel import FloatArray, apply_filter_bank, power_to_db
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
@@ -17,7 +18,8 @@ from bandstand.frontends.stft import FRAMES_PER_BLOCK, hann_window
 
 def log_mel(samples: FloatArray, parameters: LogMelParameters) -> FloatArray:
     """Return what `logmel.LogMel` returns: `(n, frames, n_mels)` for `(n, samples)`."""
-    return np.stack([_one_log_mel(clip, parameters) for clip in samples])
+    bank = csr_array(parameters.filter_bank)  # once: for a short clip it is most of the work
+    return np.stack([_one_log_mel(clip, bank, parameters) for clip in samples])
 
 
 def mfcc(samples: FloatArray, parameters: MfccParameters) -> FloatArray:
@@ -26,8 +28,8 @@ def mfcc(samples: FloatArray, parameters: MfccParameters) -> FloatArray:
     return np.ascontiguousarray(coefficients[:, :, : parameters.n_mfcc])
 
 
-def _one_log_mel(clip: FloatArray, parameters: LogMelParameters) -> FloatArray:
-    bands = apply_filter_bank(_spectrum(clip, parameters), parameters.filter_bank)
+def _one_log_mel(clip: FloatArray, bank: csr_array, parameters: LogMelParameters) -> FloatArray:
+    bands = apply_filter_bank(_spectrum(clip, parameters), bank)
     if parameters.level == "linear":
         return bands
     if parameters.level == "natural_log":

@@ -11,6 +11,7 @@ import pytest
 from bandstand.models.card import Card
 from bandstand.runners.cores import has_bf16
 from bandstand.runners.load import load_runner
+from bandstand.settings import Precision, Runtime
 from tests.small_graphs import card, conv, mlp
 
 GRAPHS: dict[str, tuple[Callable[[Path], Path], Card]] = {
@@ -68,3 +69,25 @@ def test_a_batch_is_its_rows(graph: str, runtime: str, tmp_path: Path) -> None:
     together = runner.run({"x": x})["logits"]
     alone = np.concatenate([runner.run({"x": row[None]})["logits"] for row in x])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16")],
+)
+def test_rows_one_by_one_are_in_their_order(
+    runtime: Runtime, precision: Precision, tmp_path: Path
+) -> None:
+    if precision == "bf16" and not has_bf16():
+        pytest.skip("this CPU does not multiply bfloat16")
+    path = conv(tmp_path / "model.onnx")
+    at_once = card((1600,))
+    in_turn = card((1600,), batch={"one_by_one_on_cpu": True})
+    x = batch_for(at_once)
+    wanted, found = (
+        load_runner(one, path, runtime=runtime, precision=precision).run({"x": x})["logits"]
+        for one in (at_once, in_turn)
+    )
+    apart = BF16_STEP if precision == "bf16" else 1e-5
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=apart * np.abs(wanted).max())
+    assert np.abs(np.diff(wanted, axis=0)).max(axis=1).min() > 10 * apart  # rows differ

@@ -1,0 +1,115 @@
+"""A Keras network in a process of its own, where TensorFlow's threads disturb nobody.
+
+It is told when to take a turn by a line on its standard input, and answers with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from bandstand.frontends.parameters import LogMelParameters
+from bandstand.models.card import Card, get_card
+from bandstand.runners.base import FloatArray
+from bandstand.settings import PROJECT_ROOT
+from benchmarks.exporting import real_weights
+
+MODULE = "benchmarks.keras_process"
+WITH_LIBROSA, ALONE = "with librosa", "alone"
+
+
+class KerasProcess:
+    """The network of a card on some windows; a context manager."""
+
+    def __init__(self, card: Card, windows: FloatArray, path: Path) -> None:
+        """Start it and wait until it is ready.
+
+        Args:
+            card: a `keras_cnn` behind log-mel whose weights are in the data folder.
+            windows: `(n, samples)`.
+            path: where to write them for the process.
+        """
+        np.save(path, windows)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", MODULE, card.name, str(path)],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> KerasProcess:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        self._process.communicate()  # closes its input, which ends it
+
+    def turn(self, *, with_librosa: bool) -> tuple[float, float]:
+        """Return CPU and wall seconds of one call.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{WITH_LIBROSA if with_librosa else ALONE}\n")
+        self._process.stdin.flush()
+        told = self._process.stdout.readline()
+        if not told:
+            raise RuntimeError("the Keras process has ended; what it said is above")
+        cpu, wall = json.loads(told)
+        return cpu, wall
+
+
+def main() -> None:
+    """Take a turn at every line, until there are no more."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
+    parser.add_argument("name", help="the card")
+    parser.add_argument("windows", type=Path, help="a .npy file")
+    options = parser.parse_args()
+    from exporters.keras_checkpoint import load_sequential
+
+    card = get_card(options.name)
+    network = load_sequential(real_weights(card))
+    see = pictures_of(card, np.load(options.windows))
+    ready = see()
+    for line in sys.stdin:
+        cpu, wall = time.process_time(), time.perf_counter()
+        np.asarray(network(see() if line.strip() == WITH_LIBROSA else ready, training=False))
+        spent = (time.process_time() - cpu, time.perf_counter() - wall)
+        print(json.dumps(spent), flush=True)
+
+
+def pictures_of(card: Card, windows: FloatArray) -> Callable[[], FloatArray]:
+    """Return the call that makes the network's pictures of windows, `(n, bands, frames, 1)`."""
+    import librosa
+
+    parameters = LogMelParameters.from_card(card)
+    facts: dict[str, Any] = {
+        "sr": parameters.sample_rate,
+        "n_fft": parameters.n_fft,
+        "hop_length": parameters.hop,
+        "n_mels": parameters.n_mels,
+        "fmax": parameters.high_hz,
+    }
+    return lambda: np.stack(
+        [librosa.feature.melspectrogram(y=samples, **facts)[..., np.newaxis] for samples in windows]
+    )
+
+
+if __name__ == "__main__":
+    main()
