@@ -10,6 +10,7 @@ import numpy as np
 
 from bandstand.errors import (
     BandstandError,
+    ModelNotInstalledError,
     NonFiniteOutputError,
     UnavailableError,
 )
@@ -37,7 +38,8 @@ class ServedVersions:
 
         Raises:
             KeyError: no version is installed.
-            UnavailableError: none is loaded.
+            ModelNotInstalledError: none is loaded.
+            UnavailableError: the server is stopping.
         """
         if name not in self._known:
             versions = self._repository.versions(name) if name in load_cards() else ()
@@ -46,7 +48,7 @@ class ServedVersions:
             ready = (v for v in reversed(versions) if _is_ready(name, v))
             version = next(ready, None)
             if version is None:
-                raise UnavailableError(f"{name} is installed, and not loaded in this server")
+                raise ModelNotInstalledError(f"{name} is installed, and not loaded in this server")
             installed = self._repository.installed(name, version)
             self._known[name] = installed, self._repository.card(installed)
         return self._known[name]
@@ -75,7 +77,8 @@ class ServedModel:
 
         Raises:
             NonFiniteOutputError: the model answered NaN or infinity.
-            UnavailableError: the model is not loaded, or its queue is full.
+            ModelNotInstalledError: the model is not loaded any more.
+            UnavailableError: its queue is full, or the server is stopping.
             BandstandError: whatever else Triton said.
         """
         batch = check_batch(self.card, inputs)

@@ -316,4 +316,4 @@ def a_new_version_answers_and_is_named(client: AudioClient, repository: ModelRep
     client.grpc.load_model(WAVEFORM_MODEL)
     assert answer() == first
     client.grpc.unload_model(WAVEFORM_MODEL)
-    assert refused(client, "classify_genre", tone(4), model_name=WAVEFORM_MODEL).status == 503
+    assert refused(client, "classify_genre", tone(4), model_name=WAVEFORM_MODEL).status == 409

@@ -1,0 +1,145 @@
+"""A model for every card, in one repository, and what its source framework says of real windows.
+
+Some checkpoints lie in the data folder. The others are drawn from a seed: small ones of the card's
+own architecture and window. TensorFlow stays in a process of its own, which
+`python -m tests.installed_cards ROOT` is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from bandstand.audio.decode import DecodeLimits
+from bandstand.models.card import Card, get_card
+from bandstand.models.repository import ModelRepository
+from bandstand.models.source import SourceCache
+from bandstand.pipelines.prepare import prepare
+from bandstand.runners.base import Array
+from bandstand.settings import get_settings
+from exporters.export import export
+from tests.recordings import wav
+
+WINDOWS_PER_RECORDING = 3
+RECORDINGS = ("audio/cc_sorohanro_solo_trumpet_06.ogg", "audio/pd_Hungarian_Dance_5_strings.ogg")
+DRUM_RECORDINGS = ("drums/MusicDelta_Rock_Drum.flac", "drums/MusicDelta_Reggae_Drum.flac")
+KERAS = {
+    "annoteator_drum_cnn": "annoteator_complete_network.h5",
+    "genre_mfcc_cnn": "gtzan_mfcc_cnn.keras",
+}
+WEIGHTS = {**KERAS, "tags_jamendo": "jamendo_fcn.pth", "tags_msd": "msd_fcn.pth"}
+
+
+def _wav2vec2(folder: Path) -> Path:
+    from tests.transformers_checkpoints import SMALL_WAVES, write_wav2vec2
+
+    return write_wav2vec2(folder, **SMALL_WAVES)
+
+
+def _hubert(folder: Path) -> Path:
+    from tests.transformers_checkpoints import SMALL_WAVES, write_hubert
+
+    return write_hubert(folder, **SMALL_WAVES)
+
+
+def _ast(folder: Path) -> Path:
+    from tests.transformers_checkpoints import SMALL_AST, write_ast
+
+    return write_ast(folder, **SMALL_AST)
+
+
+def _mel_cnn(folder: Path) -> Path:
+    from tests.cnn_checkpoints import layers_of, mel_cnn, write_description, write_mel_cnn
+
+    write_mel_cnn(folder, mel_cnn((8, 12)))
+    return write_description(folder, layers=layers_of(2))
+
+
+def _ccmusic(folder: Path) -> Path:
+    from tests.cnn_checkpoints import vgg19, write_image_network
+
+    folder.mkdir(parents=True)
+    return write_image_network(folder / "save.pt", vgg19(width=1 / 16))
+
+
+DRAWN: dict[str, Callable[[Path], Path]] = {
+    "genre_wav2vec2": _wav2vec2,
+    "genre_hubert": _hubert,
+    "instruments_ast": _ast,
+    "genre_cnn": _mel_cnn,
+    "genre_ccmusic": _ccmusic,
+}
+SHIPPED = {"genre_features"}
+INSTALLABLE = SHIPPED | WEIGHTS.keys() | DRAWN.keys()
+
+
+def install(root: Path, names: Iterable[str]) -> None:
+    """Export models into `root/models`; write `root/<name>.npz`: windows, their outputs."""
+    for name in names:
+        card, cache = _with_checkpoint(name, root / "checkpoints"), SourceCache(root / "cache")
+        export(card, ModelRepository(root / "models"), cache)
+        opened = import_module(f"exporters.{card.architecture}").open_source
+        source = opened(card, cache.resolve(card.source))
+        windows = real_windows(card)
+        np.savez(root / name, windows=windows, **source.run({card.inputs[0].name: windows}))
+
+
+@contextmanager
+def installing_keras(root: Path) -> Iterator[None]:
+    """Have the Keras models installed meanwhile; they are when the block ends."""
+    command = [sys.executable, "-m", "tests.installed_cards", str(root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield
+        finally:
+            _, errors = process.communicate()
+    assert process.returncode == 0, errors[-4000:]
+
+
+def answered(root: Path, name: str) -> tuple[Array, dict[str, Array]]:
+    """Return the windows `(n, *input shape)`, and each output by the source framework."""
+    with np.load(root / f"{name}.npz") as arrays:
+        outputs = {key: arrays[key] for key in arrays.files}
+    return outputs.pop("windows"), outputs
+
+
+def recordings(card: Card) -> list[Path]:
+    """Return two real recordings of what the card hears."""
+    names = DRUM_RECORDINGS if card.task == "drum_hits" else RECORDINGS
+    return [get_settings().data_dir / name for name in names]
+
+
+def real_windows(card: Card) -> Array:
+    """Return some windows of two recordings, and silence, as the model takes them."""
+    limits = DecodeLimits.from_settings(get_settings())
+    silence = wav(np.zeros((card.window.samples, 1)), card.window.sample_rate)
+    rows = []
+    for audio in (*(path.read_bytes() for path in recordings(card)), silence):
+        (windows,) = prepare(audio, card, limits).inputs.values()
+        count = min(WINDOWS_PER_RECORDING, len(windows))
+        rows.append(windows[np.linspace(0, len(windows) - 1, count).astype(int)])
+    return np.concatenate(rows)
+
+
+def _with_checkpoint(name: str, folder: Path) -> Card:
+    """Return the card with the checkpoint that it has here for its source."""
+    card = get_card(name)
+    if name in WEIGHTS:
+        uri = f"file:{get_settings().data_dir / 'weights' / WEIGHTS[name]}"
+        source = card.source.model_copy(update={"uri": uri})
+        return card.model_copy(update={"source": source})
+    if name in DRAWN:
+        from tests.transformers_checkpoints import local
+
+        return local(card, DRAWN[name](folder / name))
+    return card
+
+
+if __name__ == "__main__":
+    install(Path(sys.argv[1]), KERAS)
