@@ -1,4 +1,4 @@
-"""Run the benchmarks one after the other, each in a process of its own."""
+"""Run the benchmarks one after the other, each in a process of its own; then write the page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 from bandstand.settings import PROJECT_ROOT
+from benchmarks.names import NAMES
+from benchmarks.performance_page import PAGE, write_page
 from benchmarks.report import RESULTS
-
-NAMES = ("features", "overhead", "endurance", "first_answer", "transformers_speed")
 
 
 def main() -> int:
@@ -24,7 +24,8 @@ def main() -> int:
         run = subprocess.run(command, cwd=PROJECT_ROOT, check=False)
         if run.returncode:
             failed.append(name)
-    print("\n".join(f"{RESULTS / name}.md" for name in names))
+    write_page()
+    print("\n".join([*(f"{RESULTS / name}.md" for name in names), str(PAGE)]))
     if failed:
         print(f"failed, or missed a goal: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

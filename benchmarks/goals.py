@@ -10,11 +10,16 @@ from benchmarks.report import Table
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One promise; NaN keeps none."""
+    """One promise; NaN keeps none.
+
+    Attributes:
+        why: what would explain a miss, for the report.
+    """
 
     what: str
     measured: float
     at_most: float
+    why: str = ""
 
     @property
     def is_met(self) -> bool:
@@ -29,6 +34,15 @@ def goals_table(goals: Sequence[Goal]) -> Table:
         for goal in goals
     ]
     return Table("Goals", ("", "measured", "at most", ""), rows)
+
+
+def misses(goals: Sequence[Goal]) -> list[str]:
+    """Return a note on each goal that is missed, with its reason where one is known."""
+    return [
+        f"Missed: {goal.what}. {goal.why or 'Why is not known yet.'}"
+        for goal in goals
+        if not goal.is_met
+    ]
 
 
 def exit_code(goals: Sequence[Goal]) -> int:

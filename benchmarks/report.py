@@ -22,8 +22,11 @@ _PACKAGES = (
     "onnxruntime",
     "openvino",
     "torch",
+    "transformers",
     "bentoml",
+    "fastapi",
     "litserve",
+    "tritonclient",
     "av",
     "soxr",
 )
@@ -133,21 +136,25 @@ def _markdown(
 ) -> str:
     lines = [f"# {title}", "", f"`{command}`", ""]
     for table in tables:
-        lines += [f"## {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns))]
-        lines += [*(_row(row) for row in table.rows), ""]
+        lines += [f"## {table.title}", "", *table_lines(table.columns, table.rows), ""]
     if notes:
         lines += ["## How it was measured", "", *(f"- {note}" for note in notes), ""]
-    lines += ["## Hardware and versions", "", _row(("", "")), _row(("---", "---"))]
-    for key, value in facts.items():
-        lines.append(_row((key.replace("_", " "), _said(value))))
+    named = [(key.replace("_", " "), said(value)) for key, value in facts.items()]
+    lines += ["## Hardware and versions", "", *table_lines(("", ""), named)]
     return "\n".join(lines) + "\n"
 
 
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str | float | int]]) -> list[str]:
+    """Return a Markdown table, line by line."""
+    return [_row(columns), _row(["---"] * len(columns)), *(_row(row) for row in rows)]
+
+
 def _row(cells: Sequence[str | float | int]) -> str:
-    return "| " + " | ".join(_said(cell) for cell in cells) + " |"
+    return "| " + " | ".join(said(cell) for cell in cells) + " |"
 
 
-def _said(value: object) -> str:
+def said(value: object) -> str:
+    """Return a value as people read it: flags by name, numbers with four digits."""
     if isinstance(value, dict):
         if all(isinstance(item, bool) for item in value.values()):
             return " ".join(key for key, present in value.items() if present) or "none"

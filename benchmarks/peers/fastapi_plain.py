@@ -30,6 +30,10 @@ from benchmarks.peers.plain_librosa import (
 MODEL_VARIABLE = "PEER_MODEL"
 """Environment variable that tells the worker processes where the model is."""
 
+START_SECONDS = 60
+"""A worker that says nothing for so long is started anew; imports take longer than uvicorn's 5 s
+where others are at work."""
+
 
 @asynccontextmanager
 async def load_model(app: FastAPI) -> AsyncIterator[None]:
@@ -74,6 +78,7 @@ def main() -> None:
         port=arguments.port,
         workers=arguments.workers,
         log_level="warning",
+        timeout_worker_healthcheck=START_SECONDS,
     )
 
 

@@ -26,6 +26,8 @@ from benchmarks.peers.plain_librosa import (
 )
 
 MAX_UPLOAD_BYTES = 64 * 1024 * 1024
+ANSWER_SECONDS = 300
+"""LitServe's own 30 s would refuse what a longer queue would answer."""
 
 # An upload travels to the worker process by pickle, which a file on disk would not survive.
 MultiPartParser.spool_max_size = MAX_UPLOAD_BYTES
@@ -73,6 +75,7 @@ def main() -> None:
         accelerator="cpu",
         workers_per_device=arguments.workers,
         max_payload_size=MAX_UPLOAD_BYTES,
+        timeout=ANSWER_SECONDS,
     )
     # LitServe tidies its processes away at Ctrl-C only; `kill` shall do the same.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

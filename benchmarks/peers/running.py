@@ -19,6 +19,7 @@ from bandstand.settings import PROJECT_ROOT
 from benchmarks.processes import Endpoint
 from tests.serving import free_port
 
+_USE_LIBROSA = ("fastapi_plain", "litserve_plain")
 _START_SECONDS = 180.0
 _STOP_SECONDS = 30.0
 
@@ -33,9 +34,17 @@ def running_peer(module: str, model: Path, workers: int) -> Iterator[Endpoint]:
     port = free_port()
     command = [sys.executable, "-m", f"benchmarks.peers.{module}", "--port", str(port)]
     command += ["--model", str(model), "--workers", str(workers)]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory() as compiled, tempfile.TemporaryFile() as log:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": compiled}
+        if module in _USE_LIBROSA:
+            _compile_librosa(model, environment)
         process = subprocess.Popen(
-            command, cwd=PROJECT_ROOT, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=PROJECT_ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             url = f"http://127.0.0.1:{port}"
@@ -48,6 +57,19 @@ def running_peer(module: str, model: Path, workers: int) -> Iterator[Endpoint]:
             process.wait(_STOP_SECONDS)
         finally:
             _kill_what_is_left(process)
+
+
+def _compile_librosa(model: Path, environment: dict[str, str]) -> None:
+    """Use the model once in one process, which leaves librosa's loops compiled for the workers.
+
+    Workers that compile them at once leave a cache that crashes whoever reads it.
+    """
+    use = (
+        "import sys; from pathlib import Path; from benchmarks.peers.plain_librosa import "
+        "GenreModel; GenreModel(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", use, str(model)]
+    subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=True)
 
 
 def _gets_ready(process: subprocess.Popen[bytes], url: str) -> bool:

@@ -16,6 +16,13 @@ from bandstand.settings import PROJECT_ROOT
 OPTIONS = {
     "overhead": ["--rounds", "1", "--requests", "2", "--no-peers"],
     "endurance": ["--requests", "12", "--concurrency", "4"],
+    "host_front_ends": ["--rounds", "1", "--no-keras"],
+    "heavy_model": ["--rounds", "1", "--small", "--no-service"],
+    "triton_batching": ["--rounds", "1", "--requests", "16", "--width", "64"],
+    "gateway_on_triton": ["--rounds", "1", "--requests", "2"],
+    "against_peers": ["--rounds", "1", "--waves", "1", "--part", "pipeline", "--small"],
+    "sustained": ["--minutes", "0.05", "--rate", "2.5"],
+    "export_memory": ["--only", "genre_features"],
 }
 Tables = dict[str, list[list[Any]]]
 
@@ -60,3 +67,78 @@ def test_endurance_counts_answers_and_memory(tmp_path: Path) -> None:
     assert len(processes) >= 4  # supervisor, gateway, preprocessor, a runner
     assert all(figure > 0 for row in processes for figure in row[1:])
     assert total[1] == pytest.approx(sum(row[1] for row in processes), rel=0.01)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_front_ends_take_turns_with_librosa(tmp_path: Path) -> None:
+    code, tables = run("host_front_ends", tmp_path)
+    assert code == int(any(row[-1] == "missed" for row in tables["Goals"]))
+    assert len(tables["Goals"]) == 2
+    assert len(tables["Milliseconds"]) == 4
+    assert all(figure > 0 for row in tables["Milliseconds"] for figure in row[1:])
+
+
+def test_a_heavy_model_answers_in_a_process_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    _code, tables = run("heavy_model", tmp_path)
+    assert [row[0].split()[0] for row in tables["Seconds, medians"]][1] == "onnxruntime"
+    for title in ("Seconds, medians", "Memory of the whole process (MiB)"):
+        assert len(tables[title]) == 2
+        assert all(figure > 0 for row in tables[title] for figure in row[1:])
+
+
+def test_an_exports_memory_is_that_of_its_report(tmp_path: Path) -> None:
+    code, tables = run("export_memory", tmp_path)
+    ((name, weights, gigabytes, *seconds, _megabytes),) = tables["Exports"]
+    assert (code, name, weights) == (0, "genre_features", "shipped")
+    assert 0.1 < gigabytes < 6
+    assert all(0 < figure <= seconds[-1] for figure in seconds)
+
+
+def test_batching_is_told_by_the_servers_statistics(tmp_path: Path) -> None:
+    code, tables = run("triton_batching", tmp_path)
+    assert code == int(any(row[-1] == "missed" for row in tables["Goals"]))
+    assert len(tables["Goals"]) == 3
+    asked = {
+        (level, name): per_second
+        for level, name, per_second, *_ in tables["Requests of one row over gRPC"]
+    }
+    assert asked.keys() == {(level, n) for level in (1, 4, 16) for n in ("batched", "unbatched")}
+    assert all(per_second > 0 for per_second in asked.values())
+    for level, name, *batches in tables["Batches run, by their size"]:
+        if name == "unbatched" or level == 1:
+            assert batches[0] == 16  # a request each
+            assert not any(batches[1:])
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_both_gateways_answer_the_same_load(tmp_path: Path) -> None:
+    code, tables = run("gateway_on_triton", tmp_path)
+    assert code == int(any(row[-1] == "missed" for row in tables["Goals"]))
+    rows = tables["Both gateways"]
+    assert [row[1] for row in rows] == ["embedded", "on Triton"] * 2
+    assert [row[-1] for row in rows] == [2, 2, 10, 10]
+    assert all(figure > 0 for row in rows for figure in row[2:])
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_peer_serves_the_checkpoint_that_is_exported(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    code, tables = run("against_peers", tmp_path)
+    assert code == int(any(row[-1] == "missed" for row in tables["Goals"]))
+    assert len(tables["Goals"]) == 6  # rate, CPU time and p99 at both levels
+    rows = tables["genre_wav2vec2, 10 s, side by side"]
+    assert [row[-2] for row in rows] == [8, 8, 32, 32]
+    assert all(figure > 0 for row in rows for figure in row[2:])
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_sustained_run_is_at_80_percent_of_the_highest_rate(tmp_path: Path) -> None:
+    _code, tables = run("sustained", tmp_path)
+    goals = {what: (measured, state) for what, measured, _, state in tables["Goals"]}
+    assert goals["requests failed"] == (0, "met")
+    assert goals["answers with another label than in process"] == (0, "met")
+    assert tables["The run"][1] == ["rate of the run, requests/s", 2.0]
+    *processes, total = tables["Memory in each tenth of the run (USS, MiB, median)"]
+    assert len(processes) >= 4  # supervisor, gateway, preprocessor, a runner
+    assert total[1] > 0

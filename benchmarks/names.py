@@ -1,0 +1,20 @@
+"""Which benchmarks there are."""
+
+from __future__ import annotations
+
+NAMES = (
+    "features",
+    "overhead",
+    "against_peers",
+    "gateway_on_triton",
+    "triton_batching",
+    "endurance",
+    "sustained",
+    "first_answer",
+    "transformers_speed",
+    "host_front_ends",
+    "mel_cnn_http",
+    "heavy_model",
+    "export_memory",
+)
+"""Modules of this package, in the order in which they are run and stand on the page."""
