@@ -51,7 +51,9 @@ def write_wav2vec2(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any)
     )
 
     config = Wav2Vec2Config(**sizes, **_numbered(labels))
-    return _write(folder, Wav2Vec2ForSequenceClassification, config, Wav2Vec2FeatureExtractor())
+    return _write(
+        folder, Wav2Vec2ForSequenceClassification, config, Wav2Vec2FeatureExtractor(), waves=True
+    )
 
 
 def write_hubert(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any) -> Path:
@@ -59,7 +61,9 @@ def write_hubert(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any) -
     from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
 
     config = HubertConfig(**sizes, **_numbered(labels))
-    return _write(folder, HubertForSequenceClassification, config, Wav2Vec2FeatureExtractor())
+    return _write(
+        folder, HubertForSequenceClassification, config, Wav2Vec2FeatureExtractor(), waves=True
+    )
 
 
 def write_ast(
@@ -72,7 +76,7 @@ def write_ast(
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
         extractor = ASTFeatureExtractor(max_length=max_length)
     config = ASTConfig(**sizes, max_length=max_length, **_numbered(labels))
-    return _write(folder, ASTForAudioClassification, config, extractor)
+    return _write(folder, ASTForAudioClassification, config, extractor, waves=False)
 
 
 def _numbered(labels: tuple[str, ...]) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def _numbered(labels: tuple[str, ...]) -> dict[str, Any]:
     return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
-def _write(folder: Path, model_class: Any, config: Any, extractor: Any) -> Path:
+def _write(folder: Path, model_class: Any, config: Any, extractor: Any, *, waves: bool) -> Path:
     import torch
     from transformers.utils import logging
 
@@ -91,6 +95,10 @@ def _write(folder: Path, model_class: Any, config: Any, extractor: Any) -> Path:
         # As drawn by default all logits are almost the same, and any error would go unseen.
         if parameter.ndim > 1 and name.startswith(("classifier", "projector")):
             torch.nn.init.normal_(parameter, std=0.3)
+        elif waves and name.endswith("bias"):
+            # Zeros, as drawn by default, are in no trained model: silence comes to nothing behind
+            # them, and a layer norm makes logits of the rounding errors.
+            torch.nn.init.normal_(parameter, std=0.05)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     return folder
