@@ -39,6 +39,8 @@ from bandstand.settings import get_settings
 from exporters.torch_graph import write_graph
 from tests.small_graphs import card
 
+DECIBELS = 2e-4
+"""The host, which transforms in float64, is so close to librosa in every band."""
 RELATIVE = 1e-3
 """A band's power may be so far from the library's, relatively: 0.0043 dB."""
 DEPTH_DB = 80.0
@@ -158,9 +160,10 @@ def test_decibels_are_librosas(case: str, clips: Callable[[int], Clips]) -> None
     for name, samples in clips(facts.sample_rate).items():
         expected = librosa_decibels(samples, facts)
         assert expected.shape == (facts.frames(len(samples)), facts.n_mels)
-        for ours in (by_torch(module, samples[None]), host.log_mel(samples[None], facts)):
-            assert ours.dtype == np.float32
-            assert differing_bands(power(ours[0]), power(expected)) == 0, name
+        graph, on_host = by_torch(module, samples[None]), host.log_mel(samples[None], facts)
+        assert graph.dtype == on_host.dtype == np.float32
+        assert np.abs(on_host[0] - expected).max() <= DECIBELS, name
+        assert differing_bands(power(graph[0]), power(expected)) == 0, name
 
 
 @pytest.mark.parametrize("case", LINEAR)
