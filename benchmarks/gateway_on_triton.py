@@ -45,6 +45,12 @@ MOSTLY_FEATURES = (
     "the padded recordings tell more."
 )
 
+TWO_PROCESSES = (
+    "Without a GPU Triton's ONNX Runtime is a Python process behind the server, so a request meets "
+    "one process more; on two cores that the load generator shares this is seen where there is next "
+    "to no other work."
+)
+
 Key = tuple[str, str]
 Row = tuple[str | float, ...]
 Contenders = dict[Key, Contender]
@@ -173,13 +179,13 @@ def goals_of(contenders: Contenders) -> list[Goal]:
                 f"{what}: {SLOWER}",
                 statistics.median(paired(contenders, what, slower_by)),
                 1.0,
-                MOSTLY_FEATURES if what == WHOLE else "",
+                MOSTLY_FEATURES if what == WHOLE else TWO_PROCESSES,
             ),
             Goal(
                 f"{what}: {ADDED}",
                 statistics.median(paired(contenders, what, added_cpu_ms)),
                 MOST_ADDED_CPU_MS,
-                MOSTLY_FEATURES if what == WHOLE else "",
+                MOSTLY_FEATURES if what == WHOLE else TWO_PROCESSES,
             ),
         )
     ]

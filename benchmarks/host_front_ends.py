@@ -46,8 +46,8 @@ SECONDS = 30.0
 BATCH = 32
 N_FFT, HOP, N_MELS, N_MFCC = 2048, 512, 128, 20
 WARM_UPS = 2
-PAUSE_SECONDS = 0.1
-"""Before each turn: threads may spin for a while after the turn before."""
+PAUSE_SECONDS = 0.3
+"""Before each turn: threads of BLAS spin for a tenth of a second after the turn before."""
 MOST_OF_LIBROSA = 1.0
 MOST_OF_KERAS = 1 / 4
 

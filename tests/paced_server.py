@@ -100,11 +100,14 @@ class PacedServer:
 
 @contextmanager
 def paced_server(
-    seconds: float = 0.0,
+    seconds: float = 0.005,
     answers: Answers = lambda _content: (200, genre("jazz")),
     at_once: int = 1,
 ) -> Iterator[PacedServer]:
-    """Run one in a thread of its own until the block ends."""
+    """Run one in a thread of its own until the block ends.
+
+    With no work at all it would keep the load generator busy, and that fails a run.
+    """
     server = PacedServer(seconds, answers, at_once)
     ready = threading.Event()
     loop = asyncio.new_event_loop()

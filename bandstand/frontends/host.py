@@ -6,6 +6,8 @@ graph runs this one in its place; neither torch nor librosa is needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,6 +16,9 @@ from scipy.sparse import csr_array
 from bandstand.frontends.mel import FloatArray, apply_filter_bank, power_to_db
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.frontends.stft import FRAMES_PER_BLOCK, hann_window
+
+_FRAMES_AT_ONCE = FRAMES_PER_BLOCK // 2
+"""In float64 a frame takes twice the cache that it takes elsewhere."""
 
 
 def log_mel(samples: FloatArray, parameters: LogMelParameters) -> FloatArray:
@@ -29,7 +34,8 @@ def mfcc(samples: FloatArray, parameters: MfccParameters) -> FloatArray:
 
 
 def _one_log_mel(clip: FloatArray, bank: csr_array, parameters: LogMelParameters) -> FloatArray:
-    bands = apply_filter_bank(_spectrum(clip, parameters), bank)
+    # Block by block: whole spectra of 30 s are 5 MB, which would leave the cache and come back.
+    bands = np.concatenate([apply_filter_bank(block, bank) for block in _spectra(clip, parameters)])
     if parameters.level == "linear":
         return bands
     if parameters.level == "natural_log":
@@ -45,16 +51,18 @@ def _one_log_mel(clip: FloatArray, bank: csr_array, parameters: LogMelParameters
     )
 
 
-def _spectrum(clip: FloatArray, parameters: LogMelParameters) -> FloatArray:
-    """Return power or magnitude of every frame, `(frames, bins)`."""
+def _spectra(clip: FloatArray, parameters: LogMelParameters) -> Iterator[FloatArray]:
+    """Yield power or magnitude of the frames, a block `(at most _FRAMES_AT_ONCE, bins)` at a time.
+
+    The transform is in float64, as librosa's: 4 ms more for 30 s, and every band is within 2e-5 dB
+    of librosa's.
+    """
     if parameters.padding != "none":
         clip = np.pad(clip, parameters.edge, mode=parameters.padding)
     frames = sliding_window_view(clip, parameters.n_fft)[:: parameters.hop]
-    # In float64, as librosa: 3 ms more for 30 s, and every band within 2e-5 dB of librosa's.
     window = hann_window(parameters.n_fft)
-    spectrum = np.empty((len(frames), parameters.bins), dtype=np.float32)
-    for start in range(0, len(frames), FRAMES_PER_BLOCK):
-        block = slice(start, start + FRAMES_PER_BLOCK)
-        transform = scipy.fft.rfft(frames[block] * window, axis=1, overwrite_x=True)
-        spectrum[block] = np.square(transform.real) + np.square(transform.imag)
-    return np.sqrt(spectrum, out=spectrum) if parameters.spectrum == "magnitude" else spectrum
+    for start in range(0, len(frames), _FRAMES_AT_ONCE):
+        windowed = frames[start : start + _FRAMES_AT_ONCE] * window
+        transform = scipy.fft.rfft(windowed, axis=1, overwrite_x=True).astype(np.complex64)
+        power = np.square(transform.real) + np.square(transform.imag)
+        yield np.sqrt(power) if parameters.spectrum == "magnitude" else power

@@ -32,6 +32,7 @@ HALF = 200_000
 NORMAL = tone(1.3)
 LONG = tone(800.0, sample_rate=8_000)
 """Takes seconds of work."""
+MOST_ROUNDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,14 @@ async def test_an_answer_that_is_no_number_is_withheld_from_its_asker_alone(
             (model,) = client.get_inference_statistics(WAVEFORM_MODEL).model_stats
         return model.inference_count, model.execution_count
 
-    before = counts()
-    async with AsyncBandstandGrpc(victim.grpc_address, retries=0) as client:
-        await loud_ones_fail_alone(client)
-    inferences, executions = (now - then for now, then in zip(counts(), before, strict=True))
-    assert executions < inferences, "they never met in a batch"
+    for _ in range(MOST_ROUNDS):
+        before = counts()
+        async with AsyncBandstandGrpc(victim.grpc_address, retries=0) as client:
+            await loud_ones_fail_alone(client)
+        inferences, executions = (now - then for now, then in zip(counts(), before, strict=True))
+        if executions < inferences:
+            return
+    raise AssertionError("they never met in a batch")
 
 
 @pytest.mark.parametrize("then", get_args(AfterHalf))
