@@ -47,7 +47,7 @@ MOSTLY_FEATURES = (
 
 TWO_PROCESSES = (
     "Without a GPU Triton's ONNX Runtime is a Python process behind the server, so a request meets "
-    "one process more; on two cores that the load generator shares this is seen where there is next "
+    "one process more; on two cores that the load generator shares this shows where there is next "
     "to no other work."
 )
 

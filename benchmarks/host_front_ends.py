@@ -36,7 +36,7 @@ from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
 from benchmarks.exporting import exported
 from benchmarks.goals import Goal, exit_code, goals_table
-from benchmarks.keras_process import KerasProcess
+from benchmarks.keras_process import Ask, KerasProcess
 from benchmarks.recordings import SAMPLE_RATE, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 
@@ -210,13 +210,14 @@ def drum_cnn(directory: Path, stack: ExitStack) -> Contenders:
     network = OnnxRunner(behind, network_path, threads=available_cores())
     keras = stack.enter_context(KerasProcess(card, windows, directory / "windows.npy"))
 
-    def turn(*, with_librosa: bool) -> Spent:
-        return Spent(*keras.turn(with_librosa=with_librosa))
+    def turn(ask: Ask) -> Spent:
+        return Spent(*keras.turn(ask))
 
     return {
-        "Keras drum CNN": Contender(partial(turn, with_librosa=True)),
+        "Keras drum CNN": Contender(partial(turn, "librosa and call")),
         "Bandstand drum CNN": _here(lambda: runner.run({card.inputs[0].name: windows})),
-        "Keras drum CNN, pictures ready": Contender(partial(turn, with_librosa=False)),
+        "Keras drum CNN, pictures ready": Contender(partial(turn, "call")),
+        "Keras drum CNN, pictures ready, predict": Contender(partial(turn, "predict")),
         "Bandstand drum CNN, pictures ready": _here(lambda: network.run(pictures)),
     }
 
@@ -282,7 +283,8 @@ def notes(options: argparse.Namespace) -> list[str]:
             f"Drum CNN: {BATCH} windows of a real recording, from samples to logits on both sides: "
             "`melspectrogram(…)` of each window and `network(pictures, training=False)` in a "
             "process of its own; Bandstand's runner here. The goal is of these. Where pictures "
-            "are ready, both sides get them for nothing, and the networks alone are compared."
+            "are ready, both sides get them for nothing, and the networks alone are compared; "
+            "AnNOTEator itself calls `predict`."
         )
     return told
 

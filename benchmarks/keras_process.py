@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from bandstand.settings import PROJECT_ROOT
 from benchmarks.exporting import real_weights
 
 MODULE = "benchmarks.keras_process"
-WITH_LIBROSA, ALONE = "with librosa", "alone"
+Ask = Literal["librosa and call", "call", "predict"]
+"""`call` is `network(pictures, training=False)`, `predict` is `network.predict(pictures)`; both get
+ready pictures, unless librosa makes them in the turn."""
 
 
 class KerasProcess:
@@ -58,15 +60,15 @@ class KerasProcess:
     ) -> None:
         self._process.communicate()  # closes its input, which ends it
 
-    def turn(self, *, with_librosa: bool) -> tuple[float, float]:
-        """Return CPU and wall seconds of one call.
+    def turn(self, ask: Ask) -> tuple[float, float]:
+        """Return CPU and wall seconds of what is asked for.
 
         Raises:
             RuntimeError: the process has ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{WITH_LIBROSA if with_librosa else ALONE}\n")
+        self._process.stdin.write(f"{ask}\n")
         self._process.stdin.flush()
         told = self._process.stdout.readline()
         if not told:
@@ -89,7 +91,10 @@ def main() -> None:
     ready = see()
     for line in sys.stdin:
         cpu, wall = time.process_time(), time.perf_counter()
-        np.asarray(network(see() if line.strip() == WITH_LIBROSA else ready, training=False))
+        if line.strip() == "predict":
+            network.predict(ready, batch_size=len(ready), verbose=0)
+        else:
+            np.asarray(network(ready if line.strip() == "call" else see(), training=False))
         spent = (time.process_time() - cpu, time.perf_counter() - wall)
         print(json.dumps(spent), flush=True)
 
