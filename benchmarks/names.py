@@ -8,6 +8,7 @@ NAMES = (
     "against_peers",
     "gateway_on_triton",
     "triton_batching",
+    "perf_analyzer",
     "endurance",
     "sustained",
     "first_answer",

@@ -19,6 +19,7 @@ OPTIONS = {
     "host_front_ends": ["--rounds", "1", "--no-keras"],
     "heavy_model": ["--rounds", "1", "--small", "--no-service"],
     "triton_batching": ["--rounds", "1", "--requests", "16", "--width", "64"],
+    "perf_analyzer": ["--levels", "1:1", "--window-ms", "500"],
     "gateway_on_triton": ["--rounds", "1", "--requests", "2"],
     "against_peers": ["--rounds", "1", "--waves", "1", "--part", "pipeline", "--small"],
     "sustained": ["--minutes", "0.05", "--rate", "2.5"],
@@ -27,16 +28,22 @@ OPTIONS = {
 Tables = dict[str, list[list[Any]]]
 
 
-def run(name: str, results: Path) -> tuple[int, Tables]:
-    """Run a benchmark; return its exit code and the rows of its tables, by title."""
-    options = [*OPTIONS[name], "--results", str(results)]
-    ended = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *options],
+def start(name: str, results: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *OPTIONS[name], "--results", str(results)],
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def run(name: str, results: Path) -> tuple[int, Tables]:
+    """Run a benchmark; return its exit code and the rows of its tables, by title."""
+    return read(name, results, start(name, results))
+
+
+def read(name: str, results: Path, ended: subprocess.CompletedProcess[str]) -> tuple[int, Tables]:
     report = results / f"{name}.json"
     assert report.exists(), ended.stderr[-3000:]
     assert (results / f"{name}.md").read_text() in ended.stdout
@@ -109,6 +116,17 @@ def test_batching_is_told_by_the_servers_statistics(tmp_path: Path) -> None:
         if name == "unbatched" or level == 1:
             assert batches[0] == 16  # a request each
             assert not any(batches[1:])
+
+
+def test_perf_analyzer_measures_the_same_server(tmp_path: Path) -> None:
+    ended = start("perf_analyzer", tmp_path)
+    if ended.returncode and "perf_analyzer" in ended.stderr.splitlines()[-1]:
+        pytest.skip(ended.stderr.splitlines()[-1])  # it cannot be had, or does not run here
+    code, tables = read("perf_analyzer", tmp_path, ended)
+    ((concurrency, per_second, *milliseconds),) = tables["One row a request"]
+    assert (code, concurrency) == (0, 1)
+    assert per_second > 0
+    assert all(figure > 0 for figure in milliseconds)
 
 
 @pytest.mark.usefixtures("data_dir")
