@@ -290,8 +290,8 @@ def notes(options: argparse.Namespace) -> list[str]:
             f"Drum CNN: {BATCH} windows of a real recording, from samples to logits on both sides: "
             "`melspectrogram(…)` of each window and `network(pictures, training=False)` in a "
             "process of its own; Bandstand's runner here. Where pictures are ready, both sides "
-            "get them for nothing, and the networks alone are compared: with `predict`, which is what "
-            "AnNOTEator calls, and, without a goal, with the bare `network(…)`."
+            "get them for nothing, and the networks alone are compared: with `predict`, which is "
+            "what AnNOTEator calls, and, without a goal, with the bare `network(…)`."
         )
     return told
 
