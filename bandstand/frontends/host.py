@@ -35,7 +35,8 @@ def mfcc(samples: FloatArray, parameters: MfccParameters) -> FloatArray:
 
 def _one_log_mel(clip: FloatArray, bank: csr_array, parameters: LogMelParameters) -> FloatArray:
     # Block by block: whole spectra of 30 s are 5 MB, which would leave the cache and come back.
-    bands = np.concatenate([apply_filter_bank(block, bank) for block in _spectra(clip, parameters)])
+    blocks = [apply_filter_bank(block, bank) for block in _spectra(clip, parameters)]
+    bands: FloatArray = np.concatenate(blocks)
     if parameters.level == "linear":
         return bands
     if parameters.level == "natural_log":
