@@ -55,7 +55,7 @@ def _graph(card: Card) -> bytes:
     )
 
 
-async def loud_ones_fail_alone(client: AsyncBandstand | AsyncBandstandGrpc) -> None:
+async def check_loud_ones_fail_alone(client: AsyncBandstand | AsyncBandstandGrpc) -> None:
     """Ask about loud and quiet recordings at once: each quiet one is answered as it is alone."""
 
     async def ask(peak: float) -> GenreResult | BaseException:

@@ -56,14 +56,19 @@ def with_files(card: Card, folder: Path) -> Card:
     return local(card.model_copy(update={"source": source}), folder)
 
 
-def refused(card: Card, tmp_path: Path, error: type[Exception], words: str) -> None:
+def check_refused(card: Card, tmp_path: Path, error: type[Exception], words: str) -> None:
     """Export, expect that error, and nothing else in the repository than before."""
     repository = ModelRepository(tmp_path / "models")
     repository.install(card.name, {"model.onnx": b"the one before"})
-    before = sorted(repository.root.rglob("*"))
+    before = contents(repository.root)
     with pytest.raises(error, match=words):
         export(card, repository, SourceCache(tmp_path / "cache"))
-    assert sorted(repository.root.rglob("*")) == before
+    assert contents(repository.root) == before
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    """Return every file below a folder, with what is in it."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -284,7 +289,7 @@ def test_a_bad_mel_cnn_is_refused_and_the_repository_is_as_before(
     folder = write_mel_cnn(tmp_path / "checkpoint", mel_cnn(CHANNELS))
     write_description(folder, layers=LAYERS)
     spoil(folder)
-    refused(with_files(MEL, folder), tmp_path, error, words)
+    check_refused(with_files(MEL, folder), tmp_path, error, words)
 
 
 def test_what_is_proposed_for_weights_without_a_list_is_the_network(tmp_path: Path) -> None:
@@ -309,7 +314,9 @@ def test_a_card_of_another_front_end_is_refused(tmp_path: Path) -> None:
     folder = write_mel_cnn(tmp_path / "checkpoint", mel_cnn(CHANNELS))
     write_description(folder, layers=LAYERS)
     card = Card.model_validate(MEL.model_dump() | {"front_end": {"kind": "fbank"}})
-    refused(with_files(card, folder), tmp_path, CardError, "its front end is fbank, not log_mel")
+    check_refused(
+        with_files(card, folder), tmp_path, CardError, "its front end is fbank, not log_mel"
+    )
 
 
 class Trap:
@@ -410,10 +417,10 @@ def test_a_bad_image_network_is_refused_and_the_repository_is_as_before(
     spoil, error, words = CCMUSIC_FAULTS[fault]
     path = tmp_path / "save.pt"
     spoil(path)
-    refused(local(CCMUSIC, path), tmp_path, error, words)
+    check_refused(local(CCMUSIC, path), tmp_path, error, words)
 
 
 def test_an_image_network_behind_another_front_end_is_refused(tmp_path: Path) -> None:
     path = write_image_network(tmp_path / "save.pt", alexnet(width=NARROW))
     card = Card.model_validate(CCMUSIC.model_dump() | {"front_end": {"kind": "mfcc"}})
-    refused(seconds_of(local(card, path), 2.0), tmp_path, CardError, "mfcc, not log_mel")
+    check_refused(seconds_of(local(card, path), 2.0), tmp_path, CardError, "mfcc, not log_mel")

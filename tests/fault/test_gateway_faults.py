@@ -16,7 +16,7 @@ from bentos.wiring import GATEWAY
 from clients.errors import BandstandClientError, OverloadedError
 from clients.http import AsyncBandstand, Bandstand
 from tests.bad_manners import AfterHalf, HalfRequest, address_of, connection, send_until_answered
-from tests.nan_model import install_nan_model, loud_ones_fail_alone
+from tests.nan_model import check_loud_ones_fail_alone, install_nan_model
 from tests.recordings import tone
 from tests.serving import Server, serving
 from tests.triton_serving import embedded_repository
@@ -61,7 +61,7 @@ async def test_an_answer_that_is_no_number_is_withheld_from_its_asker_alone(
     victim: Server,
 ) -> None:
     async with AsyncBandstand(victim.url, retries=0) as client:
-        await loud_ones_fail_alone(client)
+        await check_loud_ones_fail_alone(client)
 
 
 @pytest.mark.parametrize("then", get_args(AfterHalf))

@@ -22,7 +22,7 @@ from tests.bad_manners import (
     connection,
     send_until_answered,
 )
-from tests.nan_model import install_nan_model, loud_ones_fail_alone
+from tests.nan_model import check_loud_ones_fail_alone, install_nan_model
 from tests.recordings import tone
 from tests.triton_serving import WAVEFORM_MODEL, embedded_repository, triton_serving
 
@@ -52,6 +52,7 @@ def normal_scores(victim: TritonServer) -> dict[str, float]:
 
 @pytest.fixture(autouse=True)
 def answers_afterwards(victim: TritonServer, normal_scores: dict[str, float]) -> Iterator[None]:
+    """After every test here the server lives, and answers as before: some check nothing else."""
     yield
     assert victim.process.poll() is None
     with BandstandGrpc(victim.grpc_address) as client:
@@ -69,7 +70,7 @@ async def test_an_answer_that_is_no_number_is_withheld_from_its_asker_alone(
     for _ in range(MOST_ROUNDS):
         before = counts()
         async with AsyncBandstandGrpc(victim.grpc_address, retries=0) as client:
-            await loud_ones_fail_alone(client)
+            await check_loud_ones_fail_alone(client)
         inferences, executions = (now - then for now, then in zip(counts(), before, strict=True))
         if executions < inferences:
             return
