@@ -27,6 +27,9 @@ from bentos.worker import Arrays, Facts
 # Hashing releases the interpreter lock; below this it is not worth a thread.
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
 
+_DROPPED = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
+"""What a dying worker leaves behind: no answer, or the beginning of one."""
+
 Call = Callable[[bytes], Awaitable[bytes]]
 
 logger = logging.getLogger("bandstand.gateway")
@@ -51,7 +54,8 @@ async def call_worker(
             answer = await call(block)
             break
         except (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException) as error:
-            if pause is None or not isinstance(error, aiohttp.ClientConnectionError):
+            if pause is None or not isinstance(error, _DROPPED):
+                logger.warning("the %s is not available: %r", worker, error)
                 raise UnavailableError(
                     f"the {worker} is not available", retry_after=RETRY_AFTER_SECONDS
                 ) from error
