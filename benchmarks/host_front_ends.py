@@ -164,7 +164,8 @@ def short_network(kind: Kind, directory: Path) -> Runner:
     directory.mkdir()
     card = front_end_card(kind)
     write_means(card.outputs[0].shape[0], directory / NETWORK_FILE)
-    return HostFrontEndRunner(card, directory / "model.onnx", threads=available_cores())
+    open_runner = partial(OnnxRunner, threads=available_cores())
+    return HostFrontEndRunner(card, directory / "model.onnx", open_runner)
 
 
 def front_end_card(kind: Kind) -> Card:

@@ -134,7 +134,7 @@ def export(
             if has_host_form(card):
                 network_path = model_path.with_name(NETWORK_FILE)
                 cut_front_end(card, model_path, network_path)
-                prove_cut(card, model_path, source.run(examples.inputs), examples.inputs)
+                prove_cut(card, model_path, source, examples.inputs)
                 files[NETWORK_FILE] = network_path
         if precision != "fp32":
             files.pop(NETWORK_FILE, None)  # of the weights as they were

@@ -85,10 +85,9 @@ def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> P
         # ONNX Runtime then wants one block for all of it.
         return open_runner().run(part)
 
-    wanted = _in_batches(source.run, inputs, 1)  # large batches of it would double the memory
+    wanted = in_batches(source.run, inputs, 1)  # large batches of it would double the memory
     outputs = {
-        size: _in_batches(alone.run if size == 1 else together, inputs, size)
-        for size in BATCH_SIZES
+        size: in_batches(alone.run if size == 1 else together, inputs, size) for size in BATCH_SIZES
     }
     worst: dict[str, Difference] = {}
     for size in BATCH_SIZES:
@@ -117,8 +116,14 @@ def _check_batch_axes(card: Card, model_path: Path) -> None:
             )
 
 
-def _in_batches(run: Callable[[Named], dict[str, Array]], inputs: Named, size: int) -> Named:
-    """Return the outputs of every row, each computed in a batch of exactly that size."""
+def in_batches(run: Callable[[Named], dict[str, Array]], inputs: Named, size: int) -> Named:
+    """Return the outputs of every row, each computed in a batch of exactly that size.
+
+    Args:
+        run: computes a batch.
+        inputs: by name, `(n, *shape)`, n at least the size.
+        size: of each batch.
+    """
     rows = len(next(iter(inputs.values())))
     outputs: dict[str, Array] = {}
     for start in range(0, rows, size):

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from bandstand.models.card import FRONT_END_TENSOR, Card, Tensor
-from bandstand.runners.base import Array, FloatArray, RunnerInfo
+from bandstand.runners.base import Array, FloatArray, Runner, RunnerInfo
 from bandstand.runners.checks import check_batch
-from bandstand.runners.onnx import OnnxRunner
 
 NETWORK_FILE = "network.onnx"
 """The graph behind that tensor, beside the whole one."""
@@ -36,20 +35,30 @@ def _mfcc(card: Card) -> Callable[[FloatArray], FloatArray]:
     return lambda samples: mfcc(samples, parameters)
 
 
-HOST_FRONT_ENDS = {"log_mel": _log_mel, "mfcc": _mfcc}
+def _fbank(card: Card) -> Callable[[FloatArray], FloatArray]:
+    from bandstand.frontends.host import fbank
+    from bandstand.frontends.parameters import FbankParameters
+
+    parameters = FbankParameters.from_card(card)
+    return lambda samples: fbank(samples, parameters)
+
+
+HOST_FRONT_ENDS = {"log_mel": _log_mel, "mfcc": _mfcc, "fbank": _fbank}
 """The kinds of front end that have a form for the host."""
 
 
 class HostFrontEndRunner:
-    """The card's model: samples to the front end's output here, the rest in ONNX Runtime."""
+    """The card's model: samples to the front end's output here, the rest in a runtime."""
 
-    def __init__(self, card: Card, model_path: Path, *, threads: int) -> None:
+    def __init__(
+        self, card: Card, model_path: Path, open_runner: Callable[[Card, Path], Runner]
+    ) -> None:
         """Load the network that lies beside a whole graph.
 
         Args:
             card: what the whole model must be; one input.
             model_path: the whole graph's file.
-            threads: compute threads of the network.
+            open_runner: loads the network's file in a runtime, and compares it with a card.
 
         Raises:
             ModelMismatchError: the network is missing, broken, or does not fit the front end.
@@ -60,7 +69,7 @@ class HostFrontEndRunner:
         shape = self._front_end(np.zeros((1, *samples.shape), np.float32)).shape[1:]
         behind = Tensor(name=FRONT_END_TENSOR, shape=shape)
         network = card.model_copy(update={"inputs": (behind,)})
-        self._network = OnnxRunner(network, model_path.with_name(NETWORK_FILE), threads=threads)
+        self._network = open_runner(network, model_path.with_name(NETWORK_FILE))
 
     @property
     def card(self) -> Card:

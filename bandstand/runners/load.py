@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def load_runner(
 ) -> Runner:
     """Load a model with the runtime that serves it best here, or with the one asked for.
 
-    On a CPU, ONNX Runtime leaves the front end to the host where the export wrote what is needed.
+    On a CPU, the front end is left to the host where the export wrote what is needed.
     By itself: OpenVINO in bf16 where the card prefers bf16 and the CPU has it (about twice as
     fast as f32 for transformers), ONNX Runtime otherwise, and on CUDA always.
 
@@ -56,15 +58,18 @@ def load_runner(
     if runtime == "auto":
         runtime = "openvino" if precision == "bf16" else "onnxruntime"
     logger.info("%s: %s in %s, %d threads on %s", card.name, runtime, precision, threads, device)
+    open_runner: Callable[[Card, Path], Runner]
     if runtime == "openvino":
         if device != "cpu":
             raise UnavailableError(f"OpenVINO was asked for on {device}; here it runs on the CPU")
-        return OpenVinoRunner(card, model_path, threads=threads, precision=precision)
-    if precision == "bf16":
+        open_runner = partial(OpenVinoRunner, threads=threads, precision=precision)
+    elif precision == "bf16":
         raise UnavailableError("ONNX Runtime computes in f32; bf16 needs the runtime openvino")
+    else:
+        open_runner = partial(OnnxRunner, threads=threads, device=device)
     if device == "cpu" and model_path.with_name(NETWORK_FILE).is_file():
-        return HostFrontEndRunner(card, model_path, threads=threads)
-    return OnnxRunner(card, model_path, threads=threads, device=device)
+        return HostFrontEndRunner(card, model_path, open_runner)
+    return open_runner(card, model_path)
 
 
 def _openvino_allowed(runtime: Runtime) -> bool:

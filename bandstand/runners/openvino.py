@@ -102,9 +102,7 @@ class OpenVinoRunner:
         heard: Any = {}
         if self._front_end is not None:
             heard = self._front_end.infer(batch, share_inputs=True)
-        taken = {
-            name: heard[name] if name == FRONT_END_TENSOR else batch[name] for name in self._takes
-        }
+        taken = {name: batch[name] if name in batch else heard[name] for name in self._takes}
         results = self._request.infer(taken, share_inputs=True)  # the outputs are copied
         return {tensor.name: results[tensor.name] for tensor in self._card.outputs}
 
@@ -137,7 +135,7 @@ def _take_single_rows(*models: Any) -> None:
 
 
 def _cut_front_end(model: Any) -> Any:
-    """Cut a model's front end off and return it; None where the model has none.
+    """Cut a model's front end off and return it; None where the model has none of its own.
 
     What is left takes the front end's result as a further input. Samples and spectra have eight
     significant bits in bf16, and logarithms make much of the difference: an AST's logits move three
@@ -145,7 +143,8 @@ def _cut_front_end(model: Any) -> Any:
     """
     from openvino import Model, opset13
 
-    outputs = [port for op in model.get_ops() for port in op.outputs()]
+    computed = [op for op in model.get_ops() if op.get_type_name() != "Parameter"]
+    outputs = [port for op in computed for port in op.outputs()]
     seam = next((port for port in outputs if FRONT_END_TENSOR in port.get_names()), None)
     if seam is None:
         return None

@@ -218,6 +218,9 @@ def test_filter_bank_is_that_of_transformers(seconds: int, data_dir: Path) -> No
         expected = extract(samples, sampling_rate=16_000, return_tensors="np")["input_values"][0]
         padded = np.zeros((1, 13 * 16_000), np.float32)
         padded[0, : len(samples)] = samples
+        on_host = host.fbank(samples[None], facts)
+        assert on_host.dtype == np.float32
+        assert np.abs(on_host[0] - expected).max() <= FILTER_BANK, name
         whole = by_torch(module, samples[None])[0]
         part = by_torch(module, padded, np.array([len(samples)]))[0]
         for ours in (whole, part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bandstand.models.card import FRONT_END_TENSOR, Card, get_card
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import LABELS_FILE, ModelRepository
 from bandstand.models.source import SourceCache
+from bandstand.runners.host_front_end import HostFrontEndRunner
 from bandstand.runners.openvino import OpenVinoRunner
 from exporters.example_windows import example_windows
 from exporters.export import Exported, export
@@ -145,11 +147,11 @@ def test_bf16_leaves_the_front_end_in_f32(export_of: Callable[[str], Export]) ->
     onnx.save(whole, str(hidden))
     inputs = example_windows(made.card, per_recording=1).inputs
 
-    def logits(file: Path, precision: Any) -> Any:
-        runner = OpenVinoRunner(made.card, file, threads=1, precision=precision)
-        return runner.run(inputs)["logits"]
-
-    exact = logits(path, "f32")
-    cut, uncut = (np.abs(logits(file, "bf16") - exact).max() for file in (path, hidden))
+    exact, bf16 = (partial(OpenVinoRunner, threads=1, precision=p) for p in ("f32", "bf16"))
+    on_host = HostFrontEndRunner(made.card, path, bf16)
+    wanted = exact(made.card, path).run(inputs)["logits"]
+    runners = (bf16(made.card, path), on_host, bf16(made.card, hidden))
+    cut, host, uncut = (np.abs(r.run(inputs)["logits"] - wanted).max() for r in runners)
     hidden.unlink()
     assert 0 < cut < 0.5 * uncut, (cut, uncut)
+    assert 0 < host < 0.5 * uncut, (host, uncut)
