@@ -35,8 +35,6 @@ LABEL_FILE = "labels.txt"
 # Waiting pays on no machine that was measured: while a batch is computed the next one gathers by
 # itself, and a delay is added in full to every answer of an idle server.
 MAX_QUEUE_DELAY_US = 500
-# What comes above is refused as unavailable instead of being answered too late.
-MAX_QUEUED_REQUESTS = 1024
 
 ENGINE_CACHE = "/tmp/bandstand-engines"  # noqa: S108 (in the server's container)
 
@@ -65,9 +63,10 @@ def card_config(card: Card, version: int | None = None) -> ModelConfig:
         config.version_policy.latest.num_versions = 1
     else:
         config.version_policy.specific.versions.append(version)
+    # Without a queue policy, not even a harmless one: see docs/decisions/0007-triton.md.
+    config.dynamic_batching.SetInParent()
     delay_us = min(round(card.batch.max_delay_ms * 1e3), MAX_QUEUE_DELAY_US)
     config.dynamic_batching.max_queue_delay_microseconds = delay_us
-    _queue(config)
     config.instance_group.append(_instances(card))
     for size in sorted({1, card.batch.max_size}):
         config.model_warmup.append(_warm_up(card, size))
@@ -88,7 +87,7 @@ def audio_model_config(facts: AudioModelFacts) -> ModelConfig:
         config.output.add(name=slot.name, data_type=_TYPES[slot.dtype], dims=slot.dims)
     config.instance_group.add(count=facts.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
     if facts.max_batch_size:
-        _queue(config)
+        config.dynamic_batching.SetInParent()
     return config
 
 
@@ -189,13 +188,6 @@ def _replace(path: Path, content: str) -> None:
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "data_type": _TYPES[tensor.dtype], "dims": tensor.shape}
-
-
-def _queue(config: ModelConfig) -> None:
-    """Let clients say how long a request may wait, and refuse what nobody can answer in time."""
-    policy = config.dynamic_batching.default_queue_policy
-    policy.allow_timeout_override = True
-    policy.max_queue_size = MAX_QUEUED_REQUESTS
 
 
 def _instances(card: Card) -> Any:

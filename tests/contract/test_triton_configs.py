@@ -68,6 +68,16 @@ def test_a_config_says_what_its_card_says(name: str) -> None:
     assert config.instance_group[0].kind == config.instance_group[0].KIND_AUTO
 
 
+def test_no_queue_policy_lets_requests_lie_for_half_a_second() -> None:
+    configs = [card_config(card) for card in CARDS.values()]
+    configs += [audio_model_config(facts) for facts in AUDIO_MODELS.values()]
+    for config in configs:
+        batching = config.dynamic_batching
+        assert config.HasField("dynamic_batching") == (config.max_batch_size > 0), config.name
+        assert not batching.HasField("default_queue_policy"), config.name
+        assert not batching.priority_queue_policy, config.name
+
+
 def asking(**triton: object) -> Card:
     facts = CARDS[EMBEDDED].model_dump() | {"triton": triton}
     return Card.model_validate(facts)
