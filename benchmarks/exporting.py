@@ -22,7 +22,8 @@ def real_weights(card: Card) -> Path:
     """
     directory = get_settings().data_dir / "weights"
     for path in sorted(directory.glob(f"*{Path(card.source.uri).suffix}")):
-        if path.is_file() and source_sha256(card.source, path) == card.source.sha256:
+        right_kind = path.is_dir() if card.source.files else path.is_file()
+        if right_kind and source_sha256(card.source, path) == card.source.sha256:
             return path
     raise FileNotFoundError(f"no checkpoint of {card.name} in {directory} (BANDSTAND_DATA_DIR)")
 
