@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -14,20 +14,12 @@ from starlette.requests import Request
 
 from bandstand.audio.fetch import FetchLimits, fetch
 from bandstand.errors import MalformedRequestError
-from bandstand.pipelines.genre import DEFAULT_TOP_K
+from bandstand.pipelines.options import Options
 from bandstand.telemetry import stage
 
 _MAX_FIELDS = 8
 _T = TypeVar("_T", bound=BaseModel)
-
-
-class Options(BaseModel):
-    """What a caller may ask for beside the audio; in the query, in form fields or in the JSON."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
-
-    model_name: str | None = Field(None, max_length=64)
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=1000)
+Asked = TypeVar("Asked", bound=Options)
 
 
 class _AudioAddress(BaseModel):
@@ -35,11 +27,11 @@ class _AudioAddress(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(Generic[Asked]):
     """One request's audio, still encoded, and its options."""
 
     audio: bytes
-    options: Options
+    options: Asked
 
 
 def _validated(kind: type[_T], values: dict[str, Any]) -> _T:
@@ -77,21 +69,23 @@ async def _read_address(request: Request, limits: FetchLimits) -> tuple[bytes, d
         return await fetch(address.audio_url, limits), content
 
 
-async def read_intake(request: Request, limits: FetchLimits) -> Intake:
+async def read_intake(request: Request, limits: FetchLimits, kind: type[Asked]) -> Intake[Asked]:
     """Read a request's audio: multipart, JSON with an address, or else the raw body.
 
-    Curl's `--data-binary` calls any body a web form, so only multipart counts as one.
+    Curl's `--data-binary` calls any body a web form, so only multipart counts as one. Options come
+    in the query, in form fields or in the JSON; what is none of `kind` is ignored.
 
     Raises:
         MalformedRequestError: no audio in it, or an option that cannot be.
         BandstandError: the refusals of `fetch`; `PayloadTooLargeError`.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media == "multipart/form-data":
         audio, fields = await _read_multipart(request)
-    elif kind == "application/json":
+    elif media == "application/json":
         audio, fields = await _read_address(request, limits)
     else:
         audio, fields = await request.body(), {}
-    asked = {**fields, **request.query_params}
-    return Intake(audio, _validated(Options, asked))
+    given = {**fields, **request.query_params}
+    asked = {name: value for name, value in given.items() if name in kind.model_fields}
+    return Intake(audio, _validated(kind, asked))

@@ -27,47 +27,48 @@ from bandstand.pipelines.answers import (
     FeaturesAnswer,
     GenreAnswer,
     HealthAnswer,
+    InstrumentsAnswer,
 )
 from bandstand.pipelines.genre import DEFAULT_TOP_K
+from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
+from bandstand.pipelines.options import GenreOptions, InstrumentsOptions, Options
 from bentos.edge import error_response
-from bentos.intake import Intake, read_intake
+from bentos.intake import Asked, Intake, read_intake
 from bentos.model_routes import add_model_routes
 from bentos.replies import REFUSALS, json_response
 from bentos.surface import Surface
 
-_OPTIONS_SCHEMA = {
-    "model_name": {"type": "string", "description": "as in the query"},
-    "top_k": {"type": "integer", "minimum": 1, "description": "as in the query"},
-}
-_AUDIO_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "Audio in one of three ways: a multipart field, the raw body, or a URL.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}}
-                    | _OPTIONS_SCHEMA,
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["audio_url"],
-                    "properties": {"audio_url": {"type": "string", "format": "uri"}}
-                    | _OPTIONS_SCHEMA,
-                }
-            },
-        },
-    }
-}
+_AS_IN_QUERY = {"description": "as in the query"}
+_MODEL_NAME = {"type": "string", **_AS_IN_QUERY}
+_TOP_K = {"type": "integer", "minimum": 1, **_AS_IN_QUERY}
+_THRESHOLD = {"type": "number", "minimum": 0, "maximum": 1, **_AS_IN_QUERY}
+_BINARY = {"type": "string", "format": "binary"}
+_URL = {"type": "string", "format": "uri"}
 _DESCRIPTION = """\
-Genre and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm, told apart by
-content. Every refusal is `{"error", "error_type", "request_id"}` with a documented status.
+Genre, instruments and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm, told
+apart by content. Every refusal is `{"error", "error_type", "request_id"}` with a documented status.
 """
+
+
+def _audio_body(**options: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body with audio, and with options that may stand in the query as well."""
+
+    def with_options(**audio: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "schema": {"type": "object", "required": list(audio), "properties": audio | options}
+        }
+
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "Audio in one of three ways: a multipart field, the raw body, or a URL.",
+            "content": {
+                "multipart/form-data": with_options(file=_BINARY),
+                "application/octet-stream": {"schema": _BINARY},
+                "application/json": with_options(audio_url=_URL),
+            },
+        }
+    }
 
 
 class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
@@ -93,13 +94,15 @@ async def _while_connected(request: Request, work: Awaitable[BaseModel]) -> Base
         gone.cancel()
 
 
-async def _answer(request: Request, work: Callable[[Intake], Awaitable[BaseModel]]) -> Response:
+async def _answer(
+    request: Request, kind: type[Asked], work: Callable[[Intake[Asked]], Awaitable[BaseModel]]
+) -> Response:
     """Read the audio, wait for a turn, work: in one deadline, for a client that stays."""
     surface: Surface = request.app.state.surface
     deadline = surface.settings.request_deadline_seconds
     try:
         async with asyncio.timeout(deadline):
-            intake = await read_intake(request, surface.fetch_limits)
+            intake = await read_intake(request, surface.fetch_limits, kind)
 
             async def in_turn() -> BaseModel:
                 async with surface.admission.turn():
@@ -132,7 +135,7 @@ def _add_answers(app: FastAPI) -> None:
         "/predict",
         response_model=GenreAnswer,
         responses=REFUSALS,
-        openapi_extra=_AUDIO_BODY,
+        openapi_extra=_audio_body(model_name=_MODEL_NAME, top_k=_TOP_K),
         summary="Genre of a recording",
     )
     async def predict(
@@ -143,8 +146,30 @@ def _add_answers(app: FastAPI) -> None:
         surface: Surface = request.app.state.surface
         return await _answer(
             request,
+            GenreOptions,
             lambda intake: surface.genre.predict(
                 intake.audio, model=intake.options.model_name, top_k=intake.options.top_k
+            ),
+        )
+
+    @app.post(
+        "/detect/instruments",
+        response_model=InstrumentsAnswer,
+        responses=REFUSALS,
+        openapi_extra=_audio_body(model_name=_MODEL_NAME, threshold=_THRESHOLD),
+        summary="Instruments of a recording, acoustic or electronic",
+    )
+    async def detect_instruments(
+        request: Request,
+        model_name: Annotated[str | None, Query(max_length=64)] = None,
+        threshold: Annotated[float, Query(ge=0, le=1)] = DEFAULT_THRESHOLD,
+    ) -> Response:
+        surface: Surface = request.app.state.surface
+        return await _answer(
+            request,
+            InstrumentsOptions,
+            lambda intake: surface.instruments.detect(
+                intake.audio, model=intake.options.model_name, threshold=intake.options.threshold
             ),
         )
 
@@ -152,12 +177,14 @@ def _add_answers(app: FastAPI) -> None:
         "/analyze/features",
         response_model=FeaturesAnswer,
         responses=REFUSALS,
-        openapi_extra=_AUDIO_BODY,
+        openapi_extra=_audio_body(),
         summary="Audio features of a recording, tempo included",
     )
     async def analyze_features(request: Request) -> Response:
         surface: Surface = request.app.state.surface
-        return await _answer(request, lambda intake: surface.features.analyze(intake.audio))
+        return await _answer(
+            request, Options, lambda intake: surface.features.analyze(intake.audio)
+        )
 
 
 def _add_health(app: FastAPI) -> None:

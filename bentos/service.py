@@ -13,8 +13,10 @@ from bandstand.audio.fetch import FetchLimits
 from bandstand.audio.probe import probe_recording
 from bandstand.models.card import Card, get_card, load_cards
 from bandstand.models.repository import ModelRepository
+from bandstand.pipelines.classify import Model
 from bandstand.pipelines.features import FeaturesPipeline
-from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline, Model
+from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline
+from bandstand.pipelines.instruments import InstrumentsPipeline
 from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bentos.admission import Admission
@@ -121,6 +123,7 @@ class _Gateway:
             settings=_SETTINGS,
             admission=_ADMISSION,
             genre=GenrePipeline(preparation, runtime.models),
+            instruments=InstrumentsPipeline(preparation, runtime.models),
             features=FeaturesPipeline(preparation, features_card),
             models=runtime.served,
             control=runtime.control,

@@ -15,6 +15,7 @@ from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.answers import HealthAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import GenrePipeline
+from bandstand.pipelines.instruments import InstrumentsPipeline
 from bandstand.runners.loaded import probe_inputs
 from bandstand.settings import Settings
 from bentos.admission import Admission
@@ -74,6 +75,7 @@ class Surface:
     settings: Settings
     admission: Admission
     genre: GenrePipeline
+    instruments: InstrumentsPipeline
     features: FeaturesPipeline
     models: Mapping[str, ServedModel]
     control: ModelControl

@@ -16,6 +16,7 @@ from clients.results import (
     FeaturesResult,
     GenreResult,
     Health,
+    InstrumentsResult,
     ModelList,
     ModelMetrics,
     ModelSummary,
@@ -58,6 +59,14 @@ def classify(content: bytes | str, model: str | None, top_k: int | None) -> Call
     """Name the genre of `content`: encoded audio, or the URL of some."""
     params = {"model_name": model, "top_k": None if top_k is None else str(top_k)}
     return _audio_call("/predict", GenreResult, content, params)
+
+
+def instruments(
+    content: bytes | str, model: str | None, threshold: float | None
+) -> Call[InstrumentsResult]:
+    """Name the instruments of `content`: encoded audio, or the URL of some."""
+    params = {"model_name": model, "threshold": None if threshold is None else str(threshold)}
+    return _audio_call("/detect/instruments", InstrumentsResult, content, params)
 
 
 def features(content: bytes | str) -> Call[FeaturesResult]:

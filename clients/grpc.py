@@ -34,7 +34,13 @@ from clients.grpc_transport import (
 )
 from clients.kserve import InferCall, Inference
 from clients.policy import Attempts, RetryPolicy, Timeouts
-from clients.results import FeaturesResult, GenreResult, Health, ModelIndex
+from clients.results import (
+    FeaturesResult,
+    GenreResult,
+    Health,
+    InstrumentsResult,
+    ModelIndex,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +115,19 @@ class BandstandGrpc:
         """
         content = self._options.check_size(encoded(audio))
         return self._infer(kserve.classify(content, model, top_k))
+
+    def detect_instruments(
+        self, audio: Audio, *, model: str | None = None, threshold: float | None = None
+    ) -> InstrumentsResult:
+        """Name the instruments of `audio`.
+
+        Args:
+            audio: encoded bytes, the path of a file, or an open binary file.
+            model: the model to ask; None: the best that the server has.
+            threshold: least probability (0 to 1) of what is listed; None: the server's default.
+        """
+        content = self._options.check_size(encoded(audio))
+        return self._infer(kserve.instruments(content, model, threshold))
 
     def features(self, audio: Audio) -> FeaturesResult:
         """Compute the audio features of `audio`."""
@@ -199,7 +218,7 @@ class BandstandGrpc:
 
 
 class AsyncBandstandGrpc:
-    """The same for asyncio, with `classify_many`; an async context manager.
+    """The same for asyncio, with `classify_many` and its like; an async context manager.
 
     Its arguments are those of `BandstandGrpc`. The channel is opened by the first call, and
     belongs to that call's event loop.
@@ -263,6 +282,30 @@ class AsyncBandstandGrpc:
 
         async def one(audio: A) -> GenreResult:
             return await self.classify(audio, model=model, top_k=top_k)
+
+        async with aclosing(outcomes(one, audios, concurrency)) as finished:
+            async for audio, outcome in finished:
+                yield audio, outcome
+
+    async def detect_instruments(
+        self, audio: Audio, *, model: str | None = None, threshold: float | None = None
+    ) -> InstrumentsResult:
+        """Name the instruments of a recording; see `BandstandGrpc.detect_instruments`."""
+        content = await self._content(audio)
+        return await self._infer(kserve.instruments(content, model, threshold))
+
+    async def detect_instruments_many(
+        self,
+        audios: Iterable[A] | AsyncIterable[A],
+        concurrency: int = 8,
+        *,
+        model: str | None = None,
+        threshold: float | None = None,
+    ) -> AsyncGenerator[tuple[A, InstrumentsResult | BandstandClientError | OSError], None]:
+        """Name the instruments of many recordings; see `classify_many`."""
+
+        async def one(audio: A) -> InstrumentsResult:
+            return await self.detect_instruments(audio, model=model, threshold=threshold)
 
         async with aclosing(outcomes(one, audios, concurrency)) as finished:
             async for audio, outcome in finished:

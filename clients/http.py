@@ -29,6 +29,7 @@ from clients.results import (
     FeaturesResult,
     GenreResult,
     Health,
+    InstrumentsResult,
     ModelList,
     ModelMetrics,
     ModelSummary,
@@ -112,6 +113,24 @@ class Bandstand:
         """
         return self._call(calls.classify(calls.content_of(audio, url), model, top_k))
 
+    def detect_instruments(
+        self,
+        audio: Audio | None = None,
+        *,
+        url: str | None = None,
+        model: str | None = None,
+        threshold: float | None = None,
+    ) -> InstrumentsResult:
+        """Name the instruments of `audio`, or of what the server finds at `url`.
+
+        Args:
+            audio: encoded bytes, the path of a file, or an open binary file.
+            url: where the server shall fetch the audio itself.
+            model: the model to ask; None: the best that the server has.
+            threshold: least probability (0 to 1) of what is listed; None: the server's default.
+        """
+        return self._call(calls.instruments(calls.content_of(audio, url), model, threshold))
+
     def features(self, audio: Audio | None = None, *, url: str | None = None) -> FeaturesResult:
         """Compute the audio features of `audio`, or of what the server finds at `url`."""
         return self._call(calls.features(calls.content_of(audio, url)))
@@ -179,7 +198,7 @@ class Bandstand:
 
 
 class AsyncBandstand:
-    """The same for asyncio, with `classify_many`; an async context manager.
+    """The same for asyncio, with `classify_many` and its like; an async context manager.
 
     Its arguments are those of `Bandstand`.
     """
@@ -243,6 +262,35 @@ class AsyncBandstand:
 
         async def one(audio: A) -> GenreResult:
             return await self.classify(audio, model=model, top_k=top_k)
+
+        async with aclosing(outcomes(one, audios, concurrency)) as finished:
+            async for audio, outcome in finished:
+                yield audio, outcome
+
+    async def detect_instruments(
+        self,
+        audio: Audio | None = None,
+        *,
+        url: str | None = None,
+        model: str | None = None,
+        threshold: float | None = None,
+    ) -> InstrumentsResult:
+        """Name the instruments of a recording; see `Bandstand.detect_instruments`."""
+        content = await asyncio.to_thread(calls.content_of, audio, url)
+        return await self._call(calls.instruments(content, model, threshold))
+
+    async def detect_instruments_many(
+        self,
+        audios: Iterable[A] | AsyncIterable[A],
+        concurrency: int = 8,
+        *,
+        model: str | None = None,
+        threshold: float | None = None,
+    ) -> AsyncGenerator[tuple[A, InstrumentsResult | BandstandClientError | OSError], None]:
+        """Name the instruments of many recordings; see `classify_many`."""
+
+        async def one(audio: A) -> InstrumentsResult:
+            return await self.detect_instruments(audio, model=model, threshold=threshold)
 
         async with aclosing(outcomes(one, audios, concurrency)) as finished:
             async for audio, outcome in finished:

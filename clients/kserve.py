@@ -24,6 +24,7 @@ from clients.results import (
     GenreResult,
     Health,
     IndexedModel,
+    InstrumentsResult,
     ModelIndex,
     read,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLASSIFY_MODEL, FEATURES_MODEL = "classify_genre", "analyze_features"
+INSTRUMENTS_MODEL = "tag_instruments"
 _AUDIO, _OPTIONS, _ANSWER = "audio", "options", "answer"
 _READY = "READY"
 
@@ -75,17 +77,21 @@ class InferCall(Generic[T]):
 
 def classify(content: bytes, model: str | None, top_k: int | None) -> InferCall[GenreResult]:
     """Name the genre of encoded audio."""
-    inputs = {_AUDIO: _one(content)}
     options = {"model_name": model, "top_k": top_k}
-    given = {name: value for name, value in options.items() if value is not None}
-    if given:
-        inputs[_OPTIONS] = _one(json.dumps(given).encode())
-    return InferCall(CLASSIFY_MODEL, inputs, partial(_read_answer, GenreResult))
+    return _audio_call(CLASSIFY_MODEL, GenreResult, content, options)
+
+
+def instruments(
+    content: bytes, model: str | None, threshold: float | None
+) -> InferCall[InstrumentsResult]:
+    """Name the instruments of encoded audio."""
+    options = {"model_name": model, "threshold": threshold}
+    return _audio_call(INSTRUMENTS_MODEL, InstrumentsResult, content, options)
 
 
 def features(content: bytes) -> InferCall[FeaturesResult]:
     """Compute the features of encoded audio."""
-    return InferCall(FEATURES_MODEL, {_AUDIO: _one(content)}, partial(_read_answer, FeaturesResult))
+    return _audio_call(FEATURES_MODEL, FeaturesResult, content, {})
 
 
 def arrays(model: str, inputs: Mapping[str, Array], version: int | None) -> InferCall[Inference]:
@@ -173,6 +179,16 @@ def error_of(message: str, status: str | None, request_id: str) -> BandstandClie
         code, error_type = _BY_CODE[name]
         return error_class(code)(message, status=code, error_type=error_type, request_id=request_id)
     return ServerError(message, error_type=name.lower() or "client_error", request_id=request_id)
+
+
+def _audio_call(
+    model: str, kind: type[T], content: bytes, options: Mapping[str, Any]
+) -> InferCall[T]:
+    inputs = {_AUDIO: _one(content)}
+    given = {name: value for name, value in options.items() if value is not None}
+    if given:
+        inputs[_OPTIONS] = _one(json.dumps(given).encode())
+    return InferCall(model, inputs, partial(_read_answer, kind))
 
 
 def _one(content: bytes) -> Array:

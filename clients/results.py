@@ -61,6 +61,39 @@ class GenreResult:
 
 
 @dataclass(frozen=True, slots=True)
+class InstrumentScore:
+    """One instrument: confidence in percent; `sound` is `acoustic`, `electronic` or `either`.
+
+    `label` is what the model calls it, `raw_score` what it said before its activation.
+    """
+
+    instrument: str
+    label: str
+    confidence: float
+    raw_score: float
+    sound: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentsResult:
+    """The instruments of a recording at or above `threshold`, most certain first.
+
+    `primary` is the first of them, `all_scores` holds all that the model tells, from 0 to 1.
+    """
+
+    instruments: tuple[InstrumentScore, ...]
+    primary: str | None
+    has_acoustic: bool
+    has_electronic: bool
+    threshold: float
+    all_scores: dict[str, float]
+    method: str
+    members: tuple[Member, ...]
+    audio: AudioFacts
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureWindow:
     """The features of one stretch of the recording, both bounds in seconds."""
 

@@ -19,7 +19,7 @@ from bandstand.errors import CardError, CheckpointError, ModelMismatchError
 from bandstand.frontends.mel import FloatArray
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import FRONT_END_TENSOR, Card
-from bandstand.pipelines.genre import activate
+from bandstand.pipelines.classify import activate
 from bandstand.runners.base import Array
 from exporters.example_windows import example_windows
 from exporters.join import join

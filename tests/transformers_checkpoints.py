@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bandstand.models.card import Card
+from bandstand.models.card import Card, get_card
 from bandstand.models.source import source_sha256
 
 GENRES = (
@@ -38,8 +38,9 @@ SMALL_AST: dict[str, Any] = {
     "num_attention_heads": 4,
     "intermediate_size": 96,
 }
-TAGS = tuple(f"Instrument {number}" for number in range(527))
-"""As many as AudioSet's classes."""
+_INSTRUMENTS = get_card("instruments_ast").instruments
+TAGS = (*_INSTRUMENTS, *(f"Sound {number}" for number in range(527 - len(_INSTRUMENTS))))
+"""As many as AudioSet's classes, its instruments among them."""
 
 
 def write_wav2vec2(folder: Path, labels: tuple[str, ...] = GENRES, **sizes: Any) -> Path:

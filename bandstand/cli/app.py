@@ -233,6 +233,44 @@ def classify(
 
 
 @app.command()
+def instruments(
+    ctx: typer.Context,
+    inputs: Inputs,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", show_default="the best there is", help="A model with instruments."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", "-t", min=0, max=1, help="Least probability to list, 0 to 1."),
+    ] = None,
+    server: Server = None,
+    json: Json = False,
+    csv: Csv = None,
+    jobs: Jobs = None,
+) -> None:
+    """Name the instruments of recordings, and whether they are acoustic or electronic.
+
+    [cyan]bandstand instruments song.mp3[/cyan]                    a chart of what plays
+
+    [cyan]bandstand instruments ~/Music --csv instruments.csv[/cyan]
+
+    [cyan]bandstand instruments song.mp3 --json | jq .primary[/cyan]
+
+    It takes a model that is not embedded: [cyan]bandstand models pull tags_jamendo[/cyan]
+
+    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
+    """
+    from bandstand.cli import listen
+
+    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
+    listen.instruments(inputs, model, threshold, options)
+
+
+@app.command()
 def features(
     ctx: typer.Context,
     inputs: Inputs,

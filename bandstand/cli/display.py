@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bandstand.cli.inputs import Recording
-from bandstand.pipelines.answers import AudioFacts, FeaturesAnswer, GenreAnswer
+from bandstand.pipelines.answers import AudioFacts, FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 
 _BAR_CELLS = 24
 
@@ -77,6 +77,43 @@ def genre_table(rows: Sequence[tuple[Recording, GenreAnswer]]) -> RenderableType
             f"{answer.confidence:.1f} %",
             Bar(100.0, 0.0, answer.confidence, width=_BAR_CELLS // 2, color="green"),
             Text(", ".join(f"{genre} {100 * score:.1f} %" for genre, score in others)),
+        )
+    return table
+
+
+def instruments_chart(recording: Recording, answer: InstrumentsAnswer) -> RenderableType:
+    """The instruments of one recording as bars, most certain first, and what makes their sound."""
+    chart = Table.grid(padding=(0, 1))
+    chart.add_column(justify="right")
+    chart.add_column(width=_BAR_CELLS)
+    chart.add_column(justify="right")
+    chart.add_column(style="dim")
+    for score in answer.instruments:
+        first = score.instrument == answer.primary
+        chart.add_row(
+            Text(score.instrument, style="bold" if first else ""),
+            Bar(100.0, 0.0, score.confidence, width=_BAR_CELLS, color="green" if first else "cyan"),
+            f"{score.confidence:.1f} %",
+            "" if score.sound == "either" else score.sound,
+        )
+    count = f"{len(answer.instruments)} of {len(answer.all_scores)} instruments"
+    said = f"{answer.method}, {count} from {100 * answer.threshold:g} %"
+    return Group(_title(recording, answer.audio), chart, _footer(said, answer.timings_ms))
+
+
+def instruments_table(rows: Sequence[tuple[Recording, InstrumentsAnswer]]) -> RenderableType:
+    """A line a recording: its instruments, most certain first, and what makes their sound."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recording", overflow="fold")
+    table.add_column("instruments")
+    table.add_column("sound", no_wrap=True)
+    for recording, answer in rows:
+        names = (f"{s.instrument} {s.confidence:.1f} %" for s in answer.instruments)
+        sounds = {"acoustic": answer.has_acoustic, "electronic": answer.has_electronic}
+        table.add_row(
+            Text(recording.name),
+            Text("; ".join(names) or "-"),
+            Text(", ".join(sound for sound, heard in sounds.items() if heard)),
         )
     return table
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from bandstand.cli.inputs import Recording
 from bandstand.cli.keys import api_key
 from bandstand.errors import PayloadTooLargeError
-from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer
+from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 from bandstand.settings import Settings, get_settings
 from clients.http import AsyncBandstand
 
@@ -24,6 +24,12 @@ class Engine(Protocol):
 
     async def classify(self, recording: Recording, *, model: str | None, top_k: int) -> GenreAnswer:
         """Name its genre."""
+        ...
+
+    async def instruments(
+        self, recording: Recording, *, model: str | None, threshold: float | None
+    ) -> InstrumentsAnswer:
+        """Name its instruments."""
         ...
 
     async def features(self, recording: Recording) -> FeaturesAnswer:
@@ -61,6 +67,12 @@ class _LocalEngine:
         content = await self._content(recording)
         return await self._pipelines.classify(content, model=model, top_k=top_k)
 
+    async def instruments(
+        self, recording: Recording, *, model: str | None, threshold: float | None
+    ) -> InstrumentsAnswer:
+        content = await self._content(recording)
+        return await self._pipelines.instruments(content, model=model, threshold=threshold)
+
     async def features(self, recording: Recording) -> FeaturesAnswer:
         return await self._pipelines.features(await self._content(recording))
 
@@ -73,6 +85,15 @@ class _ServerEngine:
         url = None if recording.path else recording.name
         result = await self._client.classify(recording.path, url=url, model=model, top_k=top_k)
         return GenreAnswer.model_validate(result, from_attributes=True)
+
+    async def instruments(
+        self, recording: Recording, *, model: str | None, threshold: float | None
+    ) -> InstrumentsAnswer:
+        url = None if recording.path else recording.name
+        result = await self._client.detect_instruments(
+            recording.path, url=url, model=model, threshold=threshold
+        )
+        return InstrumentsAnswer.model_validate(result, from_attributes=True)
 
     async def features(self, recording: Recording) -> FeaturesAnswer:
         url = None if recording.path else recording.name

@@ -1,4 +1,4 @@
-"""The commands that listen to recordings: `classify` and `features`."""
+"""The commands that listen to recordings: `classify`, `instruments` and `features`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,29 @@ import typer
 from rich.console import RenderableType
 
 from bandstand.cli.batch import Outcome, answer_all, wants_progress
-from bandstand.cli.display import features_chart, features_table, genre_chart, genre_table, show
+from bandstand.cli.display import (
+    features_chart,
+    features_table,
+    genre_chart,
+    genre_table,
+    instruments_chart,
+    instruments_table,
+    show,
+)
 from bandstand.cli.engines import Engine, open_engine
 from bandstand.cli.failures import EXIT_FAILED, Failure, debugging, show_failure
 from bandstand.cli.inputs import NoSuchInputError, Recording, find_recordings
 from bandstand.cli.records import csv_file, csv_row, json_line
-from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer
+from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 
-Answer = TypeVar("Answer", GenreAnswer, FeaturesAnswer)
+Answer = TypeVar("Answer", GenreAnswer, InstrumentsAnswer, FeaturesAnswer)
 
 _JOBS_AT_A_SERVER = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `classify` and `features` have in common."""
+    """What these commands have in common."""
 
     server: str | None
     json: bool
@@ -60,6 +68,17 @@ def classify(inputs: list[str], model: str | None, top_k: int, options: Options)
         return lambda recording: engine.classify(recording, model=model, top_k=top_k)
 
     _listen(inputs, bind, options, genre_chart, genre_table)
+
+
+def instruments(
+    inputs: list[str], model: str | None, threshold: float | None, options: Options
+) -> None:
+    """Name the instruments of every input; see `bandstand instruments --help`."""
+
+    def bind(engine: Engine) -> Callable[[Recording], Awaitable[InstrumentsAnswer]]:
+        return lambda recording: engine.instruments(recording, model=model, threshold=threshold)
+
+    _listen(inputs, bind, options, instruments_chart, instruments_table)
 
 
 def features(inputs: list[str], options: Options) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TextIO
 
 from bandstand.cli.batch import Outcome
-from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer
+from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 
 
-def json_line(outcome: Outcome[GenreAnswer] | Outcome[FeaturesAnswer]) -> str:
+def json_line(
+    outcome: Outcome[GenreAnswer] | Outcome[InstrumentsAnswer] | Outcome[FeaturesAnswer],
+) -> str:
     """Return one JSON object: `path` and the answer's fields, or `path` and the error's."""
     content: dict[str, object] = {"path": outcome.recording.name}
     if outcome.failure is not None:
@@ -56,9 +58,15 @@ def csv_file(path: Path | None) -> Iterator[CsvFile | None]:
             yield CsvFile(file)
 
 
-def csv_row(name: str, answer: GenreAnswer | FeaturesAnswer) -> dict[str, str | float]:
-    """Return an answer as one row: a column a genre, or a column a feature."""
+def csv_row(
+    name: str, answer: GenreAnswer | InstrumentsAnswer | FeaturesAnswer
+) -> dict[str, str | float]:
+    """Return an answer as one row: a column a genre, an instrument, or a feature."""
     if isinstance(answer, GenreAnswer):
         row: dict[str, str | float] = {"path": name, "primary_genre": answer.primary_genre}
         return row | {"confidence": answer.confidence} | answer.all_scores
+    if isinstance(answer, InstrumentsAnswer):
+        row = {"path": name, "primary": answer.primary or ""}
+        row |= {"has_acoustic": answer.has_acoustic, "has_electronic": answer.has_electronic}
+        return row | answer.all_scores
     return {"path": name, **answer.features}

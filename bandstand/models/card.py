@@ -16,6 +16,7 @@ DRUM_MODEL = "annoteator_drum_cnn"
 """The card whose source the settings may override."""
 
 Task = Literal["genre", "tags", "instruments", "drum_hits"]
+Sound = Literal["acoustic", "electronic", "either"]
 Dtype = Literal["float32", "float16", "int64", "int32"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
@@ -148,6 +149,10 @@ class Card(_Facts):
     labels: tuple[str, ...] = ()
     """Names of the first output's columns. None: those of the checkpoint's own configuration, which
     each installed version keeps beside the model (`ModelRepository.card`)."""
+    instruments: dict[str, Sound] = {}
+    """The labels that are musical instruments, and what makes their sound: a body that vibrates,
+    electricity (a pickup and amplifier count), or one or the other. A model tells instruments where
+    there are some."""
     activation: Literal["softmax", "sigmoid", "none"]
     """What turns the first output into scores; it is applied outside the graph."""
     tolerance: Tolerance = Tolerance()
@@ -160,13 +165,15 @@ class Card(_Facts):
     quality: tuple[Quality, ...] = ()
 
     def with_labels(self, labels: tuple[str, ...]) -> Card:
-        """Return this card with the labels of a checkpoint.
+        """Return this card with the labels of a checkpoint, and with those instruments among them.
 
         Raises:
             ModelMismatchError: not one label for each column of the first output, or one twice.
         """
+        known = {label: self.instruments[label] for label in labels if label in self.instruments}
+        changes = {"labels": labels, "instruments": known}
         try:
-            return Card.model_validate(self.model_dump() | {"labels": labels})
+            return Card.model_validate(self.model_dump() | changes)
         except ValidationError as error:
             raise ModelMismatchError(f"{self.name}: labels: {error.errors()[0]['msg']}") from error
 
@@ -178,6 +185,13 @@ class Card(_Facts):
             )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label stands twice")
+        return self
+
+    @model_validator(mode="after")
+    def _instruments_are_labels(self) -> Card:
+        strange = self.instruments.keys() - self.labels
+        if self.labels and strange:
+            raise ValueError(f"instruments that are no labels: {sorted(strange)}")
         return self
 
 

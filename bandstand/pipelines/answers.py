@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bandstand.models.card import Quality
+from bandstand.models.card import Quality, Sound
 
 
 class _Answer(BaseModel):
@@ -63,6 +63,44 @@ class GenreAnswer(_Answer):
     has_electronic: bool | None = None
     method: str
     """The model, or `ensemble`."""
+    members: tuple[Member, ...]
+    audio: AudioFacts
+    timings_ms: dict[str, float]
+    """Where the time went, by stage."""
+
+
+class InstrumentScore(_Answer):
+    """One instrument and how sure the model is that it plays."""
+
+    instrument: str
+    """As people call it."""
+    label: str
+    """As the model calls it."""
+    confidence: float = Field(ge=0, le=100)
+    """Percent; each instrument has a probability of its own."""
+    raw_score: float
+    """What the model itself said, averaged over windows, before its activation."""
+    sound: Sound
+    """What makes it: a body that vibrates, electricity, or one or the other."""
+
+
+class InstrumentsAnswer(_Answer):
+    """The answer of `POST /detect/instruments`."""
+
+    instruments: tuple[InstrumentScore, ...]
+    """Those at or above the threshold, most certain first."""
+    primary: str | None
+    """The most certain of them."""
+    has_acoustic: bool
+    """One of them sounds without electricity."""
+    has_electronic: bool
+    """One of them needs it."""
+    threshold: float = Field(ge=0, le=1)
+    """Probability from which an instrument was listed."""
+    all_scores: dict[str, float]
+    """Every instrument's probability (0 to 1)."""
+    method: str
+    """The model."""
     members: tuple[Member, ...]
     audio: AudioFacts
     timings_ms: dict[str, float]

@@ -4,55 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
-from scipy.special import expit, softmax
 
-from bandstand.errors import ModelNotInstalledError, UnusableRequestError
-from bandstand.models.card import Card, get_card
-from bandstand.models.repository import install_command
-from bandstand.pipelines.answers import GenreAnswer, GenreScore, Member
+from bandstand.errors import UnusableRequestError
+from bandstand.models.card import get_card
+from bandstand.pipelines.answers import GenreAnswer, GenreScore
+from bandstand.pipelines.classify import Heard, Model, hear, served_model
 from bandstand.pipelines.prepare import Preparation
-from bandstand.runners.base import Array
 
 DEFAULT_MODEL = "genre_features"
 DEFAULT_TOP_K = 3
 
 
-class Model(Protocol):
-    """A model that answers batches, wherever it runs.
-
-    A new version may take over between two batches: right after `infer`, `card` and `version` are
-    those of the version that answered.
-    """
-
-    @property
-    def card(self) -> Card:
-        """Its card, with that version's labels."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The version that answered last."""
-        ...
-
-    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; see `bandstand.runners.base.Runner.run`."""
-        ...
-
-
-def activate(card: Card, logits: Array) -> Array:
-    """Turn raw outputs (n, labels) into scores by the card's activation."""
-    if card.activation == "softmax":
-        return np.asarray(softmax(logits.astype(np.float64), axis=-1))
-    if card.activation == "sigmoid":
-        return np.asarray(expit(logits.astype(np.float64)))
-    return logits.astype(np.float64)
-
-
 class GenrePipeline:
-    """Audio bytes to `GenreAnswer`: prepare, infer every window, join by real audio in each.
+    """Audio bytes to `GenreAnswer`.
 
     Args:
         preparation: what decodes and cuts.
@@ -67,13 +33,7 @@ class GenrePipeline:
         card = get_card(name or DEFAULT_MODEL)
         if card.task != "genre":
             raise UnusableRequestError(f"{card.name} answers {card.task}, not genre")
-        try:
-            return self._models[card.name]
-        except KeyError:
-            raise ModelNotInstalledError(
-                f"{card.name} is not served here; if it is not installed, "
-                f"`{install_command(card.name)}` installs it"
-            ) from None
+        return served_model(self._models, card.name)
 
     async def predict(
         self, audio: bytes, *, model: str | None = None, top_k: int = DEFAULT_TOP_K
@@ -90,36 +50,27 @@ class GenrePipeline:
             BandstandError: the refusals of `prepare`.
         """
         started = perf_counter()
-        chosen = self._choose(model)
-        prepared = await self._preparation.prepare(audio, chosen.card)
-        prepared_at = perf_counter()
-        outputs = await chosen.infer(prepared.inputs)
-        card, version = chosen.card, chosen.version  # before anything else is awaited
-        finished = perf_counter()
-        logits = outputs[card.outputs[0].name]
-        weights = prepared.durations_seconds
-        scores = np.average(activate(card, logits), axis=0, weights=weights)
-        raw = np.average(logits, axis=0, weights=weights)
-        ranked = tuple(
-            GenreScore(
-                genre=card.labels[i],
-                confidence=round(100 * float(scores[i]), 4),
-                raw_score=float(raw[i]),
-            )
-            for i in np.argsort(-scores, kind="stable")
-        )
+        heard = await hear(self._preparation, self._choose(model), audio, started)
+        ranked = _ranked(heard)
         return GenreAnswer(
             primary_genre=ranked[0].genre,
             confidence=ranked[0].confidence,
             predictions=ranked[:top_k],
-            all_scores=dict(zip(card.labels, scores.tolist(), strict=True)),
-            method=card.name,
-            members=(Member(model=card.name, version=version, weight=1.0),),
-            audio=prepared.audio,
-            timings_ms={
-                **prepared.timings_ms,
-                "prepare": (prepared_at - started) * 1e3,
-                "inference": (finished - prepared_at) * 1e3,
-                "total": (perf_counter() - started) * 1e3,
-            },
+            all_scores=dict(zip(heard.card.labels, heard.scores.tolist(), strict=True)),
+            method=heard.card.name,
+            members=heard.members,
+            audio=heard.audio,
+            timings_ms=heard.timings_ms(),
         )
+
+
+def _ranked(heard: Heard) -> tuple[GenreScore, ...]:
+    """Return every genre, best first."""
+    return tuple(
+        GenreScore(
+            genre=heard.card.labels[i],
+            confidence=round(100 * float(heard.scores[i]), 4),
+            raw_score=float(heard.raw[i]),
+        )
+        for i in np.argsort(-heard.scores, kind="stable")
+    )

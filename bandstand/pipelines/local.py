@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from bandstand.audio.decode import DecodeLimits
 from bandstand.models.card import Card, get_card, load_cards
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer
+from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import DEFAULT_MODEL, DEFAULT_TOP_K, GenrePipeline
+from bandstand.pipelines.instruments import DEFAULT_THRESHOLD, InstrumentsPipeline
 from bandstand.pipelines.prepare import Prepared, prepare
 from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.settings import Settings, get_settings
@@ -70,6 +71,7 @@ class LocalPipelines:
         preparation = LocalPreparation(DecodeLimits.from_settings(settings))
         self._models = _models(settings)
         self._genre = GenrePipeline(preparation, self._models)
+        self._instruments = InstrumentsPipeline(preparation, self._models)
         self._features = FeaturesPipeline(preparation, get_card(DEFAULT_MODEL))
 
     async def __aenter__(self) -> LocalPipelines:
@@ -88,6 +90,14 @@ class LocalPipelines:
     ) -> GenreAnswer:
         """Name the genre of one encoded recording; see `GenrePipeline.predict`."""
         return await self._genre.predict(data, model=model, top_k=top_k)
+
+    async def instruments(
+        self, data: bytes, *, model: str | None = None, threshold: float | None = None
+    ) -> InstrumentsAnswer:
+        """Name the instruments of one encoded recording; see `InstrumentsPipeline.detect`."""
+        if threshold is None:
+            threshold = DEFAULT_THRESHOLD
+        return await self._instruments.detect(data, model=model, threshold=threshold)
 
     async def features(self, data: bytes) -> FeaturesAnswer:
         """Compute the features of one encoded recording; see `FeaturesPipeline.analyze`."""

@@ -33,7 +33,7 @@ _DATATYPES = {"float32": "FP32", "float16": "FP16", "int64": "INT64", "int32": "
 
 
 class TritonModel:
-    """One card's model on a Triton server; `bandstand.pipelines.genre.Model`.
+    """One card's model on a Triton server; `bandstand.pipelines.classify.Model`.
 
     Args:
         card_of: gives the card with a version's labels.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.probe import probe_recording
@@ -25,15 +26,18 @@ from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.pipelines.local import LocalPreparation
 from bandstand.pipelines.prepare import Preparation, prepare
 from bandstand.settings import get_settings
-from bandstand.triton.audio_models import AUDIO
+from bandstand.triton.audio_models import ANSWER, AUDIO, OPTIONS
+from bandstand.triton.served_models import ServedVersions
 from bandstand.triton.stub import error_response, pb_utils
 
 logger = logging.getLogger(__name__)
 
 # Requests that one process works on: enough to keep its cores busy while others wait for a model.
-# What comes above waits in Triton's queue, which has a bound and knows deadlines.
+# What comes above waits in Triton's queue, and leaves it when nobody waits for the answer any more.
 MAX_IN_FLIGHT = 8
 _THREADS = 4 * MAX_IN_FLIGHT
+
+Given = TypeVar("Given", bound=BaseModel)
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -43,11 +47,11 @@ class AudioModel:
 
     Attributes:
         preparation: decodes and cuts, on threads.
-        repository: where the models lie that Triton serves.
+        versions: the models that Triton serves, for those that ask some.
     """
 
     preparation: Preparation
-    repository: ModelRepository
+    versions: ServedVersions
 
     async def answer(self, inputs: Mapping[str, Any], request_id: str) -> list[Any]:
         """Return the output tensors for one request.
@@ -65,7 +69,7 @@ class AudioModel:
         """Make what answers need, and answer one recording, so that no request is the first."""
         limits = DecodeLimits.from_settings(get_settings())
         self.preparation = LocalPreparation(limits)
-        self.repository = ModelRepository(Path(args["model_repository"]).parent)
+        self.versions = ServedVersions(ModelRepository(Path(args["model_repository"]).parent))
         prepare(probe_recording(), get_card(DEFAULT_MODEL), limits)
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
@@ -110,6 +114,38 @@ class AudioModel:
 def recordings(inputs: Mapping[str, Any]) -> list[bytes]:
     """Return the encoded recordings of a request."""
     return list(inputs[AUDIO])
+
+
+async def answer_rows(
+    inputs: Mapping[str, Any], answer: Callable[[bytes, int], Awaitable[BaseModel]]
+) -> list[Any]:
+    """Return `answer`, a row of JSON a recording; they are answered side by side.
+
+    Args:
+        inputs: as in `AudioModel.answer`.
+        answer: answers a recording, given its row.
+    """
+    rows = recordings(inputs)
+    answers = await asyncio.gather(*(answer(audio, row) for row, audio in enumerate(rows)))
+    encoded = [answered.model_dump_json().encode() for answered in answers]
+    return [bytes_tensor(ANSWER, encoded, (len(rows), 1))]
+
+
+def options(inputs: Mapping[str, Any], row: int, kind: type[Given]) -> Given:
+    """Return what the JSON of the input `options` asks for in one row.
+
+    Raises:
+        MalformedRequestError: it is none of `kind`; the message names the field.
+    """
+    given = text(inputs, OPTIONS, row)
+    if given is None:
+        return kind()
+    try:
+        return kind.model_validate_json(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the JSON"
+        raise MalformedRequestError(f"options: {where}: {first['msg']}") from error
 
 
 def text(inputs: Mapping[str, Any], name: str, row: int) -> str | None:

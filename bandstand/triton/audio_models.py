@@ -55,6 +55,12 @@ CLASSIFY_GENRE = AudioModelFacts(
     max_batch_size=16,
     instances=2,
 )
+TAG_INSTRUMENTS = AudioModelFacts(
+    name="tag_instruments",
+    inputs=(Slot(AUDIO), Slot(OPTIONS, optional=True)),
+    outputs=(Slot(ANSWER),),
+    max_batch_size=16,
+)
 ANALYZE_FEATURES = AudioModelFacts(
     name="analyze_features",
     inputs=(Slot(AUDIO),),
@@ -73,4 +79,6 @@ DECODE_AUDIO = AudioModelFacts(
     max_batch_size=0,  # a recording has as many windows as it has
 )
 
-AUDIO_MODELS = {facts.name: facts for facts in (CLASSIFY_GENRE, ANALYZE_FEATURES, DECODE_AUDIO)}
+AUDIO_MODELS = {
+    facts.name: facts for facts in (CLASSIFY_GENRE, TAG_INSTRUMENTS, ANALYZE_FEATURES, DECODE_AUDIO)
+}

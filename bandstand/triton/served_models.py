@@ -59,7 +59,7 @@ class ServedVersions:
 
 
 class ServedModel:
-    """One model for one request, as `bandstand.pipelines.genre.Model` wants it."""
+    """One model for one request, as `bandstand.pipelines.classify.Model` wants it."""
 
     def __init__(self, name: str, versions: ServedVersions, request_id: str) -> None:
         self._name = name

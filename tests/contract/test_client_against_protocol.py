@@ -163,6 +163,23 @@ def test_genre_arrives_typed_and_unknown_fields_do_no_harm(server: _Server, ask:
     assert sent.headers["X-Request-ID"]
 
 
+def test_instruments_arrive_typed_and_what_was_asked_for_is_sent(server: _Server, ask: Ask) -> None:
+    violin = {"instrument": "violin", "label": "instrument---violin", "confidence": 45.0}
+    violin |= {"raw_score": -0.2, "sound": "acoustic"}
+    shared = {name: GENRE[name] for name in ("method", "members", "audio", "timings_ms")}
+    answer = {"primary": "violin", "has_acoustic": True, "has_electronic": False, **shared}
+    answer |= {"instruments": [violin], "threshold": 0.25, "all_scores": {"violin": 0.45}}
+    server.script = [reply(answer)]
+    result = ask(lambda c: c.detect_instruments(b"audio", model="tags_jamendo", threshold=0.25))
+    (score,) = result.instruments
+    assert (score.instrument, score.sound, result.primary) == ("violin", "acoustic", "violin")
+    assert server.received[0].path == "/detect/instruments?model_name=tags_jamendo&threshold=0.25"
+    server.script = [reply(answer | {"instruments": [], "primary": None, "has_acoustic": False})]
+    assert ask(lambda c: c.detect_instruments(url="https://example.org/a.mp3")).primary is None
+    assert server.received[1].path == "/detect/instruments"
+    assert json.loads(server.received[1].sent) == {"audio_url": "https://example.org/a.mp3"}
+
+
 @pytest.mark.parametrize("form", ["path", "str", "file"])
 def test_audio_may_be_a_path_or_a_file(form: str, server: _Server, ask: Ask, tmp_path) -> None:
     server.script = [reply(GENRE)]
@@ -463,11 +480,13 @@ def test_retry_after_is_read_in_all_its_forms(header: str | None, seconds: float
 def test_results_mirror_the_answers() -> None:
     pairs = {
         results.GenreResult: answers.GenreAnswer,
+        results.InstrumentsResult: answers.InstrumentsAnswer,
         results.FeaturesResult: answers.FeaturesAnswer,
         results.ModelList: answers.ModelsAnswer,
         results.Health: answers.HealthAnswer,
     }
-    for name in ("AudioFacts", "GenreScore", "Member", "FeatureWindow", "ModelSummary", "Quality"):
+    parts = ("AudioFacts", "GenreScore", "InstrumentScore", "Member", "FeatureWindow")
+    for name in (*parts, "ModelSummary", "Quality"):
         pairs[getattr(results, name)] = getattr(answers, name)
     for result, answer in pairs.items():
         assert is_dataclass(result)

@@ -159,6 +159,21 @@ def test_what_is_sent_is_what_was_asked_for() -> None:
     assert metadata["x-request-id"] == request.id
 
 
+async def test_instruments_are_asked_for_by_the_names_of_http() -> None:
+    script = Script()
+    with listening(script) as address:
+        with BandstandGrpc(address) as client, pytest.raises(errors.ServerError):
+            client.detect_instruments(b"sound", model="tags_jamendo", threshold=0.25)
+        async with AsyncBandstandGrpc(address) as other:
+            with pytest.raises(errors.ServerError):
+                await other.detect_instruments(b"sound")
+    asked, plain = script.requests
+    assert asked.model_name == plain.model_name == "tag_instruments"
+    options = json.loads(asked.raw_input_contents[1][4:])
+    assert options == {"model_name": "tags_jamendo", "threshold": 0.25}
+    assert [tensor.name for tensor in plain.inputs] == ["audio"]
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()

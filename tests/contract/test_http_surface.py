@@ -115,6 +115,7 @@ def test_the_description_names_every_path(http: httpx.Client) -> None:
     paths = set(http.get("/openapi.json").json()["paths"])
     assert {
         "/predict",
+        "/detect/instruments",
         "/analyze/features",
         "/models",
         "/models/{name}/metrics",

@@ -32,4 +32,4 @@ def test_made_up_requests_get_documented_answers(server_url: str, tmp_path: Path
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     tested = re.search(r"Tested: (\d+)", run.stdout)
     assert tested is not None, run.stdout[-2000:]
-    assert int(tested.group(1)) == 10, "every path of the page was tried"
+    assert int(tested.group(1)) == 11, "every path of the page was tried"

@@ -59,7 +59,8 @@ def test_it_serves_and_answers_what_was_begun_before_it_stops(tmp_path: Path) ->
             process.kill()
             process.wait()
     lines = said.read_text()
-    for model in ("classify_genre", "analyze_features", "decode_audio", "genre_features"):
+    audio_models = ("classify_genre", "tag_instruments", "analyze_features", "decode_audio")
+    for model in (*audio_models, "genre_features"):
         assert f"loaded {model}" in lines
     assert not list(tmp_path.glob("bandstand-triton-*"))
 

@@ -34,7 +34,7 @@ from tests.triton_serving import (
     triton_serving,
 )
 
-AUDIO_MODELS = {"analyze_features", "classify_genre", "decode_audio"}
+AUDIO_MODELS = {"analyze_features", "classify_genre", "decode_audio", "tag_instruments"}
 # Another runtime's build, another batch, another numpy: the last digits of float32.
 CLOSE = {"rel": 1e-4, "abs": 1e-4}
 

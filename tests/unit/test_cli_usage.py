@@ -23,7 +23,7 @@ from bandstand.errors import ModelNotFoundError, NotAudioError
 from bandstand.settings import get_settings
 
 COMMANDS = [
-    *(["serve"], ["classify"], ["features"], ["diagnose"], ["triton"], ["bench"]),
+    *(["serve"], ["classify"], ["features"], ["instruments"], ["diagnose"], ["triton"], ["bench"]),
     *(["models", command] for command in ("list", "show", "pull", "export", "remove")),
     *(["models", command] for command in ("load", "unload", "rollback")),
 ]
@@ -79,6 +79,7 @@ def test_help_loads_nothing_heavy() -> None:
         ["classify", "/no/such/file.wav"],
         ["classify", "a.wav", "--top-k", "0"],
         ["classify", "a.wav", "--jobs", "many"],
+        ["instruments", "a.wav", "--threshold", "2"],
         ["features", "a.wav", "--server", "localhost:3000"],
         ["serve", "--port", "70000"],
         ["serve", "--log-format", "xml"],
