@@ -115,7 +115,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the run (10)")
     parser.add_argument("--rate", type=float, help="the highest, where it is known; no search")
-    parser.add_argument("--probe-seconds", type=float, default=15.0, help="of a rate tried (15)")
+    parser.add_argument("--probe-seconds", type=float, default=30.0, help="of a rate tried (30)")
     parser.add_argument("--p99-ms", type=float, default=2000.0, help="what must hold (2000)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     return parser.parse_args()

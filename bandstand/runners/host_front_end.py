@@ -7,10 +7,13 @@ ways give the same answers. On a CPU a log-mel of 30 s costs a quarter of what i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from bandstand.frontends.host import fbank, log_mel, mfcc
+from bandstand.frontends.parameters import FbankParameters, LogMelParameters, MfccParameters
 from bandstand.models.card import FRONT_END_TENSOR, Card, Tensor
 from bandstand.runners.base import Array, FloatArray, Runner, RunnerInfo
 from bandstand.runners.checks import check_batch
@@ -19,31 +22,14 @@ NETWORK_FILE = "network.onnx"
 """The graph behind that tensor, beside the whole one."""
 
 
-def _log_mel(card: Card) -> Callable[[FloatArray], FloatArray]:
-    from bandstand.frontends.host import log_mel
-    from bandstand.frontends.parameters import LogMelParameters
+HostFrontEnd = Callable[[FloatArray], FloatArray]
+"""Samples `(n, samples)` to what the network takes, `(n, …)`."""
 
-    parameters = LogMelParameters.from_card(card)
-    return lambda samples: log_mel(samples, parameters)
-
-
-def _mfcc(card: Card) -> Callable[[FloatArray], FloatArray]:
-    from bandstand.frontends.host import mfcc
-    from bandstand.frontends.parameters import MfccParameters
-
-    parameters = MfccParameters.from_card(card)
-    return lambda samples: mfcc(samples, parameters)
-
-
-def _fbank(card: Card) -> Callable[[FloatArray], FloatArray]:
-    from bandstand.frontends.host import fbank
-    from bandstand.frontends.parameters import FbankParameters
-
-    parameters = FbankParameters.from_card(card)
-    return lambda samples: fbank(samples, parameters)
-
-
-HOST_FRONT_ENDS = {"log_mel": _log_mel, "mfcc": _mfcc, "fbank": _fbank}
+HOST_FRONT_ENDS: dict[str, Callable[[Card], HostFrontEnd]] = {
+    "log_mel": lambda card: partial(log_mel, parameters=LogMelParameters.from_card(card)),
+    "mfcc": lambda card: partial(mfcc, parameters=MfccParameters.from_card(card)),
+    "fbank": lambda card: partial(fbank, parameters=FbankParameters.from_card(card)),
+}
 """The kinds of front end that have a form for the host."""
 
 
