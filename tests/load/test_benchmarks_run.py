@@ -105,7 +105,7 @@ def test_an_exports_memory_is_that_of_its_report(tmp_path: Path) -> None:
 def test_batching_is_told_by_the_servers_statistics(tmp_path: Path) -> None:
     code, tables = run("triton_batching", tmp_path)
     assert code == int(any(row[-1] == "missed" for row in tables["Goals"]))
-    assert len(tables["Goals"]) == 3
+    assert len(tables["Goals"]) == 4
     asked = {
         (level, name): per_second
         for level, name, per_second, *_ in tables["Requests of one row over gRPC"]
