@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +109,25 @@ def triton_serving(repository: ModelRepository, **options: Any) -> Iterator[Trit
     ports = {name: free_port() for name in ("http_port", "grpc_port", "metrics_port")}
     with running_server(ServerOptions(repository=repository.root, **ports, **options)) as server:
         yield server
+
+
+@contextmanager
+def halted(server: TritonServer) -> Iterator[None]:
+    """Have the server stand still: it takes connections, and answers nothing."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        # The signal stops one thread after the other; one that still runs would answer.
+        threads = Path(f"/proc/{server.process.pid}/task")
+        while any(_state(thread) != "T" for thread in threads.iterdir()):
+            time.sleep(0.01)
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+def _state(thread: Path) -> str:
+    """Return the letter that stands behind a thread's name, which may hold anything."""
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def bytes_input(name: str, rows: Sequence[bytes], shape: Sequence[int]) -> grpc.InferInput:

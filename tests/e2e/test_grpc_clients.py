@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from clients.http import Bandstand
 from clients.results import GenreResult
 from tests.recordings import tone
 from tests.serving import free_port
+from tests.triton_serving import halted
 
 ROW = {"features": np.zeros((1, len(FEATURE_NAMES)), np.float32)}
 
@@ -114,12 +114,8 @@ async def test_many_finish_each_with_its_own(triton_server: TritonServer, sample
 def test_a_server_that_hangs_is_given_up_on_time(triton_server: TritonServer) -> None:
     with BandstandGrpc(triton_server.grpc_address, timeout=0.5) as client:
         client.infer(DEFAULT_MODEL, ROW)
-        triton_server.process.send_signal(signal.SIGSTOP)
-        try:
-            with pytest.raises(errors.DeadlineError):
-                client.infer(DEFAULT_MODEL, ROW)
-        finally:
-            triton_server.process.send_signal(signal.SIGCONT)
+        with halted(triton_server), pytest.raises(errors.DeadlineError):
+            client.infer(DEFAULT_MODEL, ROW)
 
 
 async def test_no_server_is_unavailable() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +30,7 @@ from bandstand.triton.config import CONFIG_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
 from tests.serving import free_port
 from tests.small_graphs import LABELS, card, mlp, save_graph, weight
-from tests.triton_serving import triton_serving
+from tests.triton_serving import halted, triton_serving
 
 SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 SAMPLES = SMALLEST_BYTES // 4
@@ -220,12 +219,8 @@ async def test_a_server_that_hangs_is_given_up_on_time(triton: TritonServer) -> 
     opened = TritonConnection(triton.grpc_address, channels=1, deadline_seconds=0.5)
     asked = model(MLP, opened, SharedMemory(opened, enabled=True))
     await asked.infer(rows(MLP, 1))
-    triton.process.send_signal(signal.SIGSTOP)
-    try:
-        with pytest.raises(DeadlineExceededError):
-            await asked.infer(rows(MLP, 1))
-    finally:
-        triton.process.send_signal(signal.SIGCONT)
+    with halted(triton), pytest.raises(DeadlineExceededError):
+        await asked.infer(rows(MLP, 1))
     assert (await asked.infer(rows(MLP, 2)))["logits"].shape == (2, 4)
     await opened.aclose()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from tests.serving import Server, serving
 from tests.triton_serving import (
     WAVEFORM_MODEL,
     embedded_repository,
+    halted,
     install_waveform_model,
     triton_serving,
 )
@@ -139,14 +139,11 @@ async def test_a_deadline_shorter_than_the_work(gateway: Server, triton: TritonS
     audio = tone(1.0)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         assert (await client.post("/predict", content=audio)).status_code == 200
-        triton.process.send_signal(signal.SIGSTOP)
-        try:
+        with halted(triton):
             started = time.monotonic()
             answer = await client.post("/predict", content=audio)
             assert time.monotonic() - started >= DEADLINE_SECONDS
             assert (answer.status_code, answer.json()["error_type"]) == (504, "deadline_exceeded")
-        finally:
-            triton.process.send_signal(signal.SIGCONT)
         assert (await client.post("/predict", content=audio)).status_code == 200
 
 
@@ -156,16 +153,13 @@ async def test_a_client_that_hangs_up_is_not_waited_for(
     audio = tone(1.0)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         assert (await client.post("/predict", content=audio)).status_code == 200
-        triton.process.send_signal(signal.SIGSTOP)
-        try:
+        with halted(triton):
             leave = [asyncio.create_task(client.post("/predict", content=audio)) for _ in range(4)]
             await until_in_flight(client, len(leave))
             for task in leave:
                 task.cancel()
             await asyncio.gather(*leave, return_exceptions=True)
             await until_in_flight(client, 0)  # although Triton answers nothing
-        finally:
-            triton.process.send_signal(signal.SIGCONT)
         assert (await client.post("/predict", content=audio)).status_code == 200
 
 
