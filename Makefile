@@ -33,7 +33,7 @@ bench: .venv/installed-dev ## run the benchmarks; tables go to benchmarks/result
 
 lock: .venv/installed-dev ## write constraints.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --python $(BIN)/python --no-header --no-annotate \
-	  --no-emit-package bandstand --no-emit-find-links --extra dev pyproject.toml \
+	  --no-emit-package bandstand --no-emit-package bandstand-client --no-emit-find-links --extra dev pyproject.toml \
 	  | sed -E 's/\+cpu$$//' > constraints.txt.new && mv constraints.txt.new constraints.txt
 
 clean: ## remove the environment and caches
@@ -45,9 +45,9 @@ clean: ## remove the environment and caches
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
 
 .venv/installed-serve: pyproject.toml constraints.txt | .venv/bin/uv
-	$(UV) --editable '.[cpu]'
+	$(UV) --editable ./clients --editable '.[cpu]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/uv
-	$(UV) --editable '.[dev]'
+	$(UV) --editable ./clients --editable '.[dev]'
 	@touch $@ .venv/installed-serve

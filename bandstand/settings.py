@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
@@ -14,10 +13,17 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+from bandstand.places import default_data, default_repository
 
 Runtime = Literal["auto", "onnxruntime", "openvino", "triton"]
 Precision = Literal["auto", "f32", "bf16"]
+
+
+# What the page says of defaults that depend on where Bandstand is installed.
+_DEFAULT_PLACES = {
+    "repository": "`model_repository` of the checkout, else the user's data folder",
+    "data_dir": "`../shared/data` of the checkout, else the user's data folder",
+}
 
 
 def _as_text(value: object) -> str:
@@ -38,14 +44,15 @@ class Settings(BaseSettings):
     )
 
     # Where things are
-    repository: Path = PROJECT_ROOT / "model_repository"
-    """The model repository, in Triton's layout."""
+    repository: Path = Field(default_factory=default_repository)
+    """Where models are installed, in Triton's layout; those that come with Bandstand lie under
+    it."""
     cache_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_cache_dir("bandstand")),
         validation_alias=AliasChoices("BANDSTAND_CACHE_DIR", "MODEL_CACHE_DIR"),
     )
     """Where downloaded checkpoints are kept (`MODEL_CACHE_DIR` says it as well)."""
-    data_dir: Path = PROJECT_ROOT.parent / "shared" / "data"
+    data_dir: Path = Field(default_factory=default_data)
     """Real recordings, tables and weights for tests, training and benchmarks."""
 
     # How checkpoints are fetched
@@ -167,7 +174,7 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Environment variables, read once when a process starts; `bandstand serve` passes them on",
-        "to its workers. Paths are relative to the project.",
+        "to its workers.",
         "",
         "| variable | default | values | what it is |",
         "| --- | --- | --- | --- |",
@@ -175,17 +182,16 @@ def settings_page() -> str:
     for name, field in Settings.model_fields.items():
         meaning = " ".join((field.description or "").split())
         variable = f"`BANDSTAND_{name.upper()}`"
-        lines.append(f"| {variable} | {_default(field)} | {_values(field)} | {meaning} |")
+        lines.append(f"| {variable} | {_default(name, field)} | {_values(field)} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(field: FieldInfo) -> str:
+def _default(name: str, field: FieldInfo) -> str:
     if field.default_factory is not None:
-        return "the platform's"
+        return _DEFAULT_PLACES.get(name, "the platform's")
     if field.default in (None, ()):
         return "none"
-    default = field.default
-    return f"`{os.path.relpath(default, PROJECT_ROOT) if isinstance(default, Path) else default}`"
+    return f"`{field.default}`"
 
 
 def _values(field: FieldInfo) -> str:

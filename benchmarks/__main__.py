@@ -6,10 +6,10 @@ import argparse
 import subprocess
 import sys
 
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.names import NAMES
 from benchmarks.performance_page import PAGE, write_page
 from benchmarks.report import RESULTS
+from harness import PROJECT_ROOT
 
 
 def main() -> int:

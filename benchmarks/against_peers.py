@@ -23,7 +23,7 @@ from benchmarks.processes import memory, stop_what_was_started_on_sigterm
 from benchmarks.recordings import as_wav, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from benchmarks.sides import FEATURE_PEERS, WAVES_MODEL, Side, features_sides, pipeline_sides
-from tests.transformers_checkpoints import SMALL_WAVES
+from harness.transformers_checkpoints import SMALL_WAVES
 
 MODULE = "benchmarks.against_peers"
 FEATURES, PIPELINE = "features", "pipeline"

@@ -19,7 +19,7 @@ from benchmarks.load import LOST, Load, drive, raw_post
 from benchmarks.processes import Memory, memory, stop_what_was_started_on_sigterm
 from benchmarks.recordings import short_clips
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.serving import Server, serving
+from harness.serving import Server, serving
 
 MODULE = "benchmarks.endurance"
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 3.0

@@ -22,7 +22,7 @@ from benchmarks.exporting import exported, real_weights
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.transformers_checkpoints import write_ast, write_hubert, write_wav2vec2
+from harness.transformers_checkpoints import write_ast, write_hubert, write_wav2vec2
 
 MODULE = "benchmarks.export_memory"
 GOAL_GIGABYTES = 6.0
@@ -31,13 +31,13 @@ REAL, RANDOM, SHIPPED = "real", "random, real size", "shipped"
 
 
 def _mel_cnn(folder: Path) -> Path:
-    from tests.cnn_checkpoints import write_mel_cnn  # torch, which this process does without
+    from harness.cnn_checkpoints import write_mel_cnn  # torch, which this process does without
 
     return write_mel_cnn(folder)
 
 
 def _ccmusic(folder: Path) -> Path:
-    from tests.cnn_checkpoints import vgg19, write_image_network
+    from harness.cnn_checkpoints import vgg19, write_image_network
 
     return write_image_network(folder / "save.pt", vgg19())
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import source_sha256
-from bandstand.settings import PROJECT_ROOT, get_settings
+from bandstand.settings import get_settings
+from harness import PROJECT_ROOT
 
 
 def real_weights(card: Card) -> Path:
@@ -39,6 +40,6 @@ def exported(name: str, repository: ModelRepository, checkpoint: Sequence[str] =
     Raises:
         subprocess.CalledProcessError: it failed; what it said is on standard error.
     """
-    command = [sys.executable, "-m", "bandstand", "models", "export", name, *checkpoint]
+    command = [sys.executable, "-m", "bandstand_cli", "models", "export", name, *checkpoint]
     environment = {**os.environ, "BANDSTAND_REPOSITORY": str(repository.root)}
     subprocess.run(command, cwd=PROJECT_ROOT, env=environment, stdout=sys.stderr, check=True)

@@ -18,7 +18,7 @@ import numpy as np
 from bandstand.frontends.librosa_features import FEATURE_NAMES, SAMPLE_RATE, extract_features
 from bandstand.settings import get_settings
 from benchmarks.report import Table, machine, write_report
-from tests.librosa_calls import features_one_by_one
+from harness.librosa_calls import features_one_by_one
 
 COMMAND = "python -m benchmarks.features"
 SECONDS = 30.0

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import psutil
 
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.serving import STOP_SECONDS, free_port
+from harness import PROJECT_ROOT
+from harness.serving import STOP_SECONDS, free_port
 
 MODULE = "benchmarks.first_answer"
 GOAL_SECONDS = 240.0

@@ -25,7 +25,7 @@ from benchmarks.processes import Endpoint, stop_what_was_started_on_sigterm, wai
 from benchmarks.recordings import as_wav, padded, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from benchmarks.triton_load import processes, triton_of, triton_version
-from tests.serving import serving
+from harness.serving import serving
 
 MODULE = "benchmarks.gateway_on_triton"
 CONCURRENCY = 32

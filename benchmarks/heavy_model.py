@@ -28,7 +28,7 @@ from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.model_process import Held, Life, fresh_process, held
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.serving import serving
+from harness.serving import serving
 
 MODULE = "benchmarks.heavy_model"
 NAME = "instruments_ast"
@@ -89,9 +89,9 @@ def _options() -> argparse.Namespace:
 
 def install(repository: ModelRepository, *, small: bool) -> int:
     """Export a checkpoint of random weights, install it, and return its weights' bytes."""
-    from exporters import ast_classifier  # torch, which the fresh processes do without
-    from exporters.cut import cut_front_end
-    from tests.transformers_checkpoints import SMALL_AST, write_ast
+    from bandstand_exporters import ast_classifier  # torch, which the fresh processes do without
+    from bandstand_exporters.cut import cut_front_end
+    from harness.transformers_checkpoints import SMALL_AST, write_ast
 
     print("exporting", file=sys.stderr)
     with tempfile.TemporaryDirectory() as directory:

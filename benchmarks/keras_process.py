@@ -20,8 +20,8 @@ import numpy as np
 from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import Card, get_card
 from bandstand.runners.base import FloatArray
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.exporting import real_weights
+from harness import PROJECT_ROOT
 
 MODULE = "benchmarks.keras_process"
 Ask = Literal["librosa and call", "call", "predict"]
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("name", help="the card")
     parser.add_argument("windows", type=Path, help="a .npy file")
     options = parser.parse_args()
-    from exporters.keras_checkpoint import load_sequential
+    from bandstand_exporters.keras_checkpoint import load_sequential
 
     card = get_card(options.name)
     network = load_sequential(real_weights(card))

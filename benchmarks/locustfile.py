@@ -88,7 +88,7 @@ def reference_clips(folder: str, model: str) -> list[Clip]:
     """
     asked = ["--model", model] if model else []
     told = subprocess.run(
-        [sys.executable, "-m", "bandstand", "classify", folder, "--json", *asked],
+        [sys.executable, "-m", "bandstand_cli", "classify", folder, "--json", *asked],
         env={**os.environ, "BANDSTAND_RUNTIME": "onnxruntime", "BANDSTAND_PRECISION": "f32"},
         stdout=subprocess.PIPE,
         text=True,

@@ -37,7 +37,7 @@ from benchmarks.processes import (
 )
 from benchmarks.recordings import as_wav, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.serving import serving
+from harness.serving import serving
 
 MODULE = "benchmarks.mel_cnn_http"
 NAME = "genre_mfcc_cnn"

@@ -16,7 +16,8 @@ import psutil
 
 from bandstand.models.card import get_card, load_cards
 from bandstand.runners.load import load_runner
-from bandstand.settings import PROJECT_ROOT, Runtime
+from bandstand.settings import Runtime
+from harness import PROJECT_ROOT
 
 MODULE = "benchmarks.model_process"
 CLEAR_PEAK = "5"

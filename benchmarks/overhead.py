@@ -37,7 +37,7 @@ from benchmarks.processes import (
 )
 from benchmarks.recordings import as_wav, padded, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.serving import serving
+from harness.serving import serving
 
 MODULE = "benchmarks.overhead"
 GOAL_CPU_MS = 12.0

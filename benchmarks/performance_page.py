@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.names import NAMES
 from benchmarks.report import RESULTS, said, table_lines
+from harness import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "performance.md"
 PROSE = Path(__file__).resolve().parent / "prose"

@@ -11,7 +11,7 @@ from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import resample
 from bandstand.runners.base import FloatArray
 from bandstand.settings import get_settings
-from tests.recordings import wav
+from harness.recordings import wav
 
 SAMPLE_RATE = 22_050
 """That of the features: what is measured is not the resampler."""

@@ -20,15 +20,16 @@ import psutil
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.runners.cores import available_cores
-from bandstand.settings import PROJECT_ROOT, get_settings
+from bandstand.settings import get_settings
 from bandstand.triton.audio_models import AUDIO, CLASSIFY_GENRE
 from benchmarks.contenders import Served, Work
 from benchmarks.load import multipart_post
 from benchmarks.peers.running import running_peer
 from benchmarks.processes import Endpoint, wait_until_idle
 from benchmarks.triton_load import ServedByTriton, TritonRequest, processes, triton_of
-from tests.serving import serving
-from tests.transformers_checkpoints import write_wav2vec2
+from harness import PROJECT_ROOT
+from harness.serving import serving
+from harness.transformers_checkpoints import write_wav2vec2
 
 BANDSTAND, TRITON = "Bandstand over HTTP", "Bandstand on Triton over gRPC"
 FEATURE_PEERS = {"FastAPI and librosa": "fastapi_plain", "LitServe and librosa": "litserve_plain"}
@@ -121,7 +122,7 @@ def install(name: str, checkpoint: Path, repository: Path) -> None:
     installed = get_settings().repository
     shutil.copytree(installed / DEFAULT_MODEL, repository / DEFAULT_MODEL)
     print(f"exporting {name}", file=sys.stderr)
-    command = [sys.executable, "-m", "bandstand", "models", "export", name]
+    command = [sys.executable, "-m", "bandstand_cli", "models", "export", name]
     command += ["--checkpoint", str(checkpoint), "--allow-unverified"]
     done = subprocess.run(
         command,

@@ -16,17 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bandstand.cli.bench_targets import open_target
-from bandstand.loadtest.clips import ClipFacts, load_clips
-from bandstand.loadtest.runs import Bounds, Run
-from bandstand.loadtest.scenarios import LoadTest, Observer, Plan
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.settings import PROJECT_ROOT, get_settings
+from bandstand.settings import get_settings
+from bandstand_cli.bench_targets import open_target
+from bandstand_loadtest.clips import ClipFacts, load_clips
+from bandstand_loadtest.runs import Bounds, Run
+from bandstand_loadtest.scenarios import LoadTest, Observer, Plan
 from benchmarks.endurance import Snapshot, snapshot
 from benchmarks.goals import Goal, exit_code, goals_table, misses
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from tests.serving import Server, serving
+from harness import PROJECT_ROOT
+from harness.serving import Server, serving
 
 MODULE = "benchmarks.sustained"
 SHARE = 0.8

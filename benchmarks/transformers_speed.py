@@ -33,13 +33,13 @@ from bandstand.runners.cores import available_cores
 from bandstand.runners.host_front_end import NETWORK_FILE
 from bandstand.runners.load import load_runner
 from bandstand.settings import get_settings
+from bandstand_exporters import ast_classifier, wav2vec2
+from bandstand_exporters.cut import cut_front_end, has_host_form
+from bandstand_exporters.torch_graph import write_graph
+from bandstand_exporters.transformers_classifier import TransformersClassifier
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.report import RESULTS, Table, machine, write_report
-from exporters import ast_classifier, wav2vec2
-from exporters.cut import cut_front_end, has_host_form
-from exporters.torch_graph import write_graph
-from exporters.transformers_classifier import TransformersClassifier
-from tests.transformers_checkpoints import write_ast, write_wav2vec2
+from harness.transformers_checkpoints import write_ast, write_wav2vec2
 
 COMMAND = "python -m benchmarks.transformers_speed"
 RATE = 16_000

@@ -36,7 +36,7 @@ from benchmarks.triton_load import (
     triton_as_it_is,
     triton_version,
 )
-from tests.small_graphs import card, save_graph, weight
+from harness.small_graphs import card, save_graph, weight
 
 MODULE = "benchmarks.triton_batching"
 WIDTH = 2448

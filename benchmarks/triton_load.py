@@ -29,7 +29,7 @@ from bandstand.triton.server import ServerOptions, TritonServer, running_server
 from benchmarks.contenders import Turn
 from benchmarks.load import LOST, Load
 from benchmarks.processes import cpu_seconds
-from tests.serving import free_port
+from harness.serving import free_port
 
 _OK = 200
 _ANSWER_SECONDS = 300.0

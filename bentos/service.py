@@ -1,157 +1,17 @@
-"""The BentoML service: `bentoml serve bentos.service:Bandstand`."""
+"""The service as `bentoml build` and `bentoml serve` load it, from a checkout or a bento's archive.
 
-from __future__ import annotations
+Neither has to be installed for it: the folders with our packages are put on the path. `bandstand
+serve`, which needs no checkout, loads `bandstand_bentos.service` itself.
+"""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import sys
+from pathlib import Path
 
-import bentoml
-from starlette.types import ASGIApp, Receive, Scope, Send
+_ROOT = Path(__file__).resolve().parent.parent
+for _folder in (_ROOT, _ROOT / "clients", _ROOT / "bentos"):
+    if str(_folder) not in sys.path:
+        sys.path.insert(0, str(_folder))
 
-from bandstand.audio.fetch import FetchLimits
-from bandstand.audio.probe import probe_recording
-from bandstand.models.card import Card, get_card, load_cards
-from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.classify import Model
-from bandstand.pipelines.features import FeaturesPipeline
-from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline
-from bandstand.pipelines.instruments import InstrumentsPipeline
-from bandstand.settings import get_settings
-from bandstand.telemetry import configure_logs
-from bentos.admission import Admission
-from bentos.control import EmbeddedControl, ModelControl, ServedModel
-from bentos.edge import Edge
-from bentos.handover import can_hand_over
-from bentos.image import serving_image
-from bentos.model_runner import model_runner, runner_name
-from bentos.preprocessor import Preprocessor
-from bentos.remote import Call, FeatureCache, RemoteModel, RemotePreparation
-from bentos.routes import create_app
-from bentos.surface import Probe, Surface
-from bentos.triton import TritonControl, TritonRuntime
-from bentos.wiring import GATEWAY, PREPROCESSOR, service_config
+from bandstand_bentos.service import Bandstand  # noqa: E402 (the path comes first)
 
-_SETTINGS = get_settings()
-_REPOSITORY = ModelRepository(_SETTINGS.repository)
-# Each has a runner process; a Triton server runs all models itself.
-_IN_RUNNERS = tuple(
-    name for name in load_cards() if _SETTINGS.runtime != "triton" and _REPOSITORY.versions(name)
-)
-
-app = create_app()
-
-
-class FrontDoor:
-    """Middleware: every HTTP request goes to our app.
-
-    BentoML answers some paths (`/livez`, `/metrics`, its UI) before a mounted app could, and paths
-    that no one has with a page of its own.
-    """
-
-    def __init__(self, app: ASGIApp, ours: ASGIApp) -> None:
-        self._app = app
-        self._ours = ours
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
-        await (self._ours if scope["type"] == "http" else self._app)(scope, receive, send)
-
-
-@dataclass(frozen=True, slots=True)
-class _Runtime:
-    """What runs the models.
-
-    Attributes:
-        models: all that may be asked; those that cannot answer say so.
-        served: those that answer just now.
-    """
-
-    models: Mapping[str, Model]
-    served: Mapping[str, ServedModel]
-    control: ModelControl
-    probes: tuple[Probe, ...] = ()
-
-
-def _probe(name: str, attempt: Callable[[], Awaitable[object]]) -> Probe:
-    return Probe(name, attempt, _SETTINGS.request_deadline_seconds)
-
-
-class _Gateway:
-    """Composes the preprocessor and the model runners behind the HTTP surface."""
-
-    preprocessor = bentoml.depends(Preprocessor)
-    _triton: TritonRuntime | None = None
-
-    def _model(self, name: str) -> tuple[RemoteModel, Call]:
-        """Return a model in a runner process, and the call of the runner's `control`."""
-        runner = getattr(self, runner_name(name)).to_async
-
-        def card_of(version: int) -> Card:
-            return _REPOSITORY.card(_REPOSITORY.installed(name, version))
-
-        version = _REPOSITORY.serving(name).version
-        model = RemoteModel(card_of, version, runner_name(name), partial(runner.call, "infer"))
-        return model, partial(runner.call, "control")
-
-    async def _runtime(self) -> _Runtime:
-        """Return the models: on a Triton server, or in the runner processes."""
-        if _SETTINGS.runtime == "triton":
-            self._triton = TritonRuntime(_SETTINGS)
-            await self._triton.start()
-            models = self._triton.models
-            control = TritonControl(_REPOSITORY, models)
-            return _Runtime(models, models.served, control, (_probe("triton", self._triton.check),))
-        workers = {name: self._model(name) for name in _IN_RUNNERS}
-        served: dict[str, ServedModel] = {name: model for name, (model, _) in workers.items()}
-        embedded = EmbeddedControl(_SETTINGS, _REPOSITORY, served, workers)
-        return _Runtime(served, served, embedded)
-
-    @bentoml.on_startup
-    async def start(self) -> None:
-        """Connect the routes with the workers."""
-        configure_logs(_SETTINGS)
-        prepare = partial(self.preprocessor.to_async.call, "prepare")
-        cache = FeatureCache(_SETTINGS.feature_cache_entries)
-        near = can_hand_over(self.preprocessor.to_async.url)
-        preparation = RemotePreparation(PREPROCESSOR, prepare, cache, hand_over=near)
-        uncached = RemotePreparation(PREPROCESSOR, prepare, FeatureCache(0))
-        runtime = await self._runtime()
-        features_card = get_card(DEFAULT_MODEL)
-        recording = probe_recording()
-        app.state.surface = Surface(
-            settings=_SETTINGS,
-            admission=_ADMISSION,
-            genre=GenrePipeline(preparation, runtime.models),
-            instruments=InstrumentsPipeline(preparation, runtime.models),
-            features=FeaturesPipeline(preparation, features_card),
-            models=runtime.served,
-            control=runtime.control,
-            repository=_REPOSITORY,
-            probes=(
-                _probe(PREPROCESSOR, lambda: uncached.prepare(recording, features_card)),
-                *runtime.probes,
-            ),
-            fetch_limits=FetchLimits.from_settings(_SETTINGS),
-        )
-
-    @bentoml.on_shutdown
-    async def stop(self) -> None:
-        """Let the connections go; nothing is in flight any more."""
-        if self._triton is not None:
-            await self._triton.aclose()
-
-
-_ADMISSION = Admission(_SETTINGS.max_in_flight, _SETTINGS.max_queued)
-app.add_middleware(Edge, admission=_ADMISSION, max_body_bytes=_SETTINGS.max_upload_bytes)
-for _name in _IN_RUNNERS:
-    setattr(_Gateway, runner_name(_name), bentoml.depends(model_runner(_name)))
-
-Bandstand = bentoml.service(
-    bentoml.asgi_app(app, path="/")(_Gateway),
-    name=GATEWAY,
-    workers=1,
-    image=serving_image(),
-    **service_config(_SETTINGS),
-)
-Bandstand.add_asgi_middleware(FrontDoor, ours=app)
+__all__ = ["Bandstand"]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bandstand.settings import PROJECT_ROOT, get_settings
+from bandstand.settings import get_settings
 from bandstand.triton.server import TritonServer
-from tests.serving import Server, serving
+from harness import PROJECT_ROOT
+from harness.serving import Server, serving
 from tests.triton_serving import embedded_repository, install_waveform_model, triton_serving
 
 

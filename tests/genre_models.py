@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES
-from training.checkpoint import Checkpoint, CheckpointFacts
-from training.feature_scaler import fit_scaler
-from training.fit import FitSettings
-from training.genre_network import GenreModel
-from training.table import FeatureTable
+from bandstand_training.checkpoint import Checkpoint, CheckpointFacts
+from bandstand_training.feature_scaler import fit_scaler
+from bandstand_training.fit import FitSettings
+from bandstand_training.genre_network import GenreModel
+from bandstand_training.table import FeatureTable
 
 CLASSES = ("classical", "jazz", "metal")
 QUICK = FitSettings(epochs=12, members=1, batch_size=32)

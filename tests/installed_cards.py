@@ -23,8 +23,8 @@ from bandstand.models.source import SourceCache
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array
 from bandstand.settings import get_settings
-from exporters.export import export
-from tests.recordings import wav
+from bandstand_exporters.export import export
+from harness.recordings import wav
 
 WINDOWS_PER_RECORDING = 3
 RECORDINGS = ("audio/cc_sorohanro_solo_trumpet_06.ogg", "audio/pd_Hungarian_Dance_5_strings.ogg")
@@ -37,32 +37,32 @@ WEIGHTS = {**KERAS, "tags_jamendo": "jamendo_fcn.pth", "tags_msd": "msd_fcn.pth"
 
 
 def _wav2vec2(folder: Path) -> Path:
-    from tests.transformers_checkpoints import SMALL_WAVES, write_wav2vec2
+    from harness.transformers_checkpoints import SMALL_WAVES, write_wav2vec2
 
     return write_wav2vec2(folder, **SMALL_WAVES)
 
 
 def _hubert(folder: Path) -> Path:
-    from tests.transformers_checkpoints import SMALL_WAVES, write_hubert
+    from harness.transformers_checkpoints import SMALL_WAVES, write_hubert
 
     return write_hubert(folder, **SMALL_WAVES)
 
 
 def _ast(folder: Path) -> Path:
-    from tests.transformers_checkpoints import SMALL_AST, write_ast
+    from harness.transformers_checkpoints import SMALL_AST, write_ast
 
     return write_ast(folder, **SMALL_AST)
 
 
 def _mel_cnn(folder: Path) -> Path:
-    from tests.cnn_checkpoints import layers_of, mel_cnn, write_description, write_mel_cnn
+    from harness.cnn_checkpoints import layers_of, mel_cnn, write_description, write_mel_cnn
 
     write_mel_cnn(folder, mel_cnn((8, 12)))
     return write_description(folder, layers=layers_of(2))
 
 
 def _ccmusic(folder: Path) -> Path:
-    from tests.cnn_checkpoints import vgg19, write_image_network
+    from harness.cnn_checkpoints import vgg19, write_image_network
 
     folder.mkdir(parents=True)
     return write_image_network(folder / "save.pt", vgg19(width=1 / 16))
@@ -84,7 +84,7 @@ def install(root: Path, names: Iterable[str]) -> None:
     for name in names:
         card, cache = _with_checkpoint(name, root / "checkpoints"), SourceCache(root / "cache")
         export(card, ModelRepository(root / "models"), cache)
-        opened = import_module(f"exporters.{card.architecture}").open_source
+        opened = import_module(f"bandstand_exporters.{card.architecture}").open_source
         source = opened(card, cache.resolve(card.source))
         windows = real_windows(card)
         np.savez(root / name, windows=windows, **source.run({card.inputs[0].name: windows}))
@@ -135,7 +135,7 @@ def _with_checkpoint(name: str, folder: Path) -> Card:
         source = card.source.model_copy(update={"uri": uri})
         return card.model_copy(update={"source": source})
     if name in DRAWN:
-        from tests.transformers_checkpoints import local
+        from harness.transformers_checkpoints import local
 
         return local(card, DRAWN[name](folder / name))
     return card

@@ -9,11 +9,11 @@ from onnx import TensorProto, helper
 
 from bandstand.models.card import Card, get_card
 from bandstand.models.repository import MODEL_FILE, ModelRepository
-from clients.errors import ServerError
-from clients.grpc import AsyncBandstandGrpc
-from clients.http import AsyncBandstand
-from clients.results import GenreResult
-from tests.recordings import wav
+from bandstand_client.errors import ServerError
+from bandstand_client.grpc import AsyncBandstandGrpc
+from bandstand_client.http import AsyncBandstand
+from bandstand_client.results import GenreResult
+from harness.recordings import wav
 from tests.triton_serving import WAVEFORM_MODEL, graph
 
 LOUDEST = 0.5

@@ -23,11 +23,11 @@ from tritonclient.utils import InferenceServerException
 from bandstand.errors import BandstandError
 from bandstand.models.card import Card, get_card
 from bandstand.models.repository import MODEL_FILE, ModelRepository
-from bandstand.settings import PROJECT_ROOT
 from bandstand.triton.refusals import from_message
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
-from tests.serving import free_port
-from tests.small_graphs import IR_VERSION, OPSET, weight
+from harness import PROJECT_ROOT
+from harness.serving import free_port
+from harness.small_graphs import IR_VERSION, OPSET, weight
 
 EMBEDDED = "genre_features"
 WAVEFORM_MODEL = "genre_mfcc_cnn"

@@ -34,8 +34,9 @@ class Source(_Facts):
     """Where the checkpoint comes from."""
 
     uri: str
-    """`hf://owner/name/file`, `https://…`, `s3://bucket/key`, `file:…` (relative: to the project);
-    where `files` are given, the folder that holds them."""
+    """`hf://owner/name/file`, `https://…`, `s3://bucket/key`, `file:…`, or
+    `package:name/path` (inside an installed package); where `files` are given, the folder that
+    holds them."""
     files: tuple[FileName, ...] = ()
     """The files of a checkpoint that is a folder, the largest last; none: `uri` is one file."""
     revision: str | None = None

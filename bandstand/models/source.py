@@ -16,11 +16,12 @@ from filelock import FileLock, Timeout
 from bandstand.errors import CardError, ChecksumError, SourceError
 from bandstand.models.card import Source
 from bandstand.models.download import Download, Patience, Progress
-from bandstand.settings import PROJECT_ROOT
+from bandstand.places import packaged_file
 
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 3600.0
+PACKAGED = "package:"
 HUB_PARTS = 3  # owner, name, file
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -70,7 +71,7 @@ class SourceCache:
                 f"{source.uri}: the card has no sha256 to verify it by; put one there, or allow "
                 "unverified content for this once"
             )
-        if source.uri.startswith("file:"):
+        if source.uri.startswith(("file:", PACKAGED)):
             return _local(source)
         if found := self._find(source):
             return found
@@ -135,7 +136,9 @@ class SourceCache:
             case "s3":
                 _copy_from_s3(source, part, self.patience, progress)
             case _:
-                raise CardError(f"{source.uri}: a source is hf://, https://, s3:// or file:")
+                raise CardError(
+                    f"{source.uri}: a source is hf://, https://, s3://, file: or package:"
+                )
 
     def _keep(self, source: Source, parts: Mapping[Source, Path]) -> Path:
         """Give a verified download its final name."""
@@ -197,7 +200,7 @@ def moved(source: Source, uri: str, revision: str | None = None) -> Source:
     """
     files = source.files
     if uri.startswith("file:"):
-        path = PROJECT_ROOT / urlsplit(uri).path
+        path = Path(urlsplit(uri).path)
         if path.is_file():
             files = ()
         elif path.is_dir() and not (files and all((path / name).is_file() for name in files)):
@@ -225,12 +228,13 @@ def _file_name(source: Source) -> str:
 
 
 def _local(source: Source) -> Path:
-    path = PROJECT_ROOT / urlsplit(source.uri).path  # an absolute path replaces the root
+    name = urlsplit(source.uri).path
     try:
+        path = packaged_file(name) if source.uri.startswith(PACKAGED) else Path(name)
         seen = source_sha256(source, path)
     except OSError as error:
         raise SourceError(
-            f"{source.uri}: could not read {error.filename}: {error.strerror}"
+            f"{source.uri}: could not read {error.filename or name}: {error.strerror or error}"
         ) from error
     if source.sha256 not in (None, seen):
         raise ChecksumError(f"{path} has sha256 {seen}, its card promises {source.sha256}")

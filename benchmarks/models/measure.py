@@ -21,6 +21,7 @@ from bandstand.runners.base import Array, FloatArray, Runner
 from bandstand.runners.cores import has_bf16
 from bandstand.runners.load import load_runner
 from bandstand.settings import get_settings
+from bandstand_exporters.example_windows import example_windows
 from benchmarks.models.results import (
     Answer,
     ExportResult,
@@ -30,8 +31,7 @@ from benchmarks.models.results import (
     Weights,
 )
 from benchmarks.report import machine
-from exporters.example_windows import example_windows
-from tests.recordings import wav
+from harness.recordings import wav
 
 BATCH = 8
 WARM_UPS = 2

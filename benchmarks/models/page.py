@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from bandstand.models.card import Card, Source
 from bandstand.models.repository import install_command
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.models.results import Answer, ExportResult, ModelResult, Weights
+from harness import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "models.md"
 NOTES = PROJECT_ROOT / "docs" / "models"

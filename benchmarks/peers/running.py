@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.processes import Endpoint
-from tests.serving import free_port
+from harness import PROJECT_ROOT
+from harness.serving import free_port
 
 _USE_LIBROSA = ("fastapi_plain", "litserve_plain")
 _START_SECONDS = 180.0

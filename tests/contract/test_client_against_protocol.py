@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from bandstand.pipelines import answers
-from clients import errors, results
-from clients.concurrency import as_they_finish
-from clients.http import AsyncBandstand, Bandstand
-from clients.policy import Attempts, RetryPolicy, Timeouts, may_retry, parse_retry_after
+from bandstand_client import errors, results
+from bandstand_client.concurrency import as_they_finish
+from bandstand_client.http import AsyncBandstand, Bandstand
+from bandstand_client.policy import Attempts, RetryPolicy, Timeouts, may_retry, parse_retry_after
 
 GENRE: dict[str, Any] = {
     "primary_genre": "jazz",
@@ -498,7 +498,7 @@ def test_results_mirror_the_answers() -> None:
 
 def test_clients_need_nothing_of_the_rest() -> None:
     script = (
-        "import sys, clients.http\n"
+        "import sys, bandstand_client.http\n"
         "roots = {name.partition('.')[0] for name in sys.modules}\n"
         "print(*sorted(roots & {'bandstand', 'bentos', 'numpy', 'pydantic', 'bentoml', 'av'}))"
     )

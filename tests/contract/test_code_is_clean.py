@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bandstand.settings import PROJECT_ROOT
+from harness import PROJECT_ROOT
 
 CHECKS = {
     "format": ["ruff", "format", "--check", "."],

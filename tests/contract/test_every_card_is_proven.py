@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from bandstand.models.card import load_cards
-from bandstand.settings import PROJECT_ROOT
+from harness import PROJECT_ROOT
 
 CARDS = load_cards()
 
@@ -33,7 +33,7 @@ def test_a_parity_test_names_the_card(name: str) -> None:
 
 @pytest.mark.parametrize("architecture", sorted({card.architecture for card in CARDS.values()}))
 def test_the_architecture_has_an_exporter(architecture: str) -> None:
-    assert callable(import_module(f"exporters.{architecture}").open_source)
+    assert callable(import_module(f"bandstand_exporters.{architecture}").open_source)
 
 
 def test_there_are_cards() -> None:

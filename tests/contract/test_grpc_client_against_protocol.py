@@ -20,9 +20,9 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from clients import errors
-from clients.grpc import AsyncBandstandGrpc, BandstandGrpc
-from clients.grpc_transport import Tls
+from bandstand_client import errors
+from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
+from bandstand_client.grpc_transport import Tls
 
 ROW = {"x": np.zeros((1, 3), np.float32)}
 CODES = grpc.StatusCode

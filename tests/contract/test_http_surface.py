@@ -16,7 +16,7 @@ from bandstand.pipelines.answers import (
     HealthAnswer,
     ModelsAnswer,
 )
-from tests.recordings import flac, long_silence, tone, wav
+from harness.recordings import flac, long_silence, tone, wav
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,31 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from bandstand.settings import PROJECT_ROOT
+from harness import PROJECT_ROOT
 
-OURS = {"bandstand", "bentos", "clients", "exporters", "training"}
+CLIENT, LIBRARY = "bandstand_client", "bandstand"
 ALLOWED = {
-    "clients": {"clients"},
-    "bandstand": {"bandstand"},
-    "bentos": {"bentos", "bandstand", "clients"},
-    "exporters": {"exporters", "bandstand", "training"},
-    "training": {"training", "bandstand", "exporters"},
+    "clients/bandstand_client": set(),
+    "bandstand": {CLIENT},
+    "bentos/bandstand_bentos": {LIBRARY, CLIENT},
+    "training/bandstand_training": {LIBRARY},
+    "exporters/bandstand_exporters": {LIBRARY, "bandstand_training"},
+    "tools/bandstand_diagnosis": {LIBRARY},
+    "tools/bandstand_loadtest": {LIBRARY, CLIENT},
+    "tools/bandstand_cli": {
+        *(LIBRARY, CLIENT, "bandstand_bentos", "bandstand_exporters", "bandstand_training"),
+        *("bandstand_diagnosis", "bandstand_loadtest"),
+    },
+    "harness": None,
+    "benchmarks": None,
 }
-# The command line starts servers and may ask them; nothing else in the library looks up.
-COMMAND_LINE = {"bandstand": {"bandstand", "clients", "bentos"}}
+"""What each package may import of ours beside itself; None: all but the tests."""
+OURS = {Path(package).name for package in ALLOWED} | {"tests"}
 
 
 def imported(path: Path) -> set[str]:
@@ -36,15 +45,22 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_package_imports_only_what_lies_below(package: str) -> None:
-    for path in (PROJECT_ROOT / package).rglob("*.py"):
-        inside = path.relative_to(PROJECT_ROOT).parts[1]
-        allowed = COMMAND_LINE if inside in {"cli", "cli.py"} else ALLOWED
-        assert imported(path) <= allowed[package], path
+    below = ALLOWED[package]
+    allowed = OURS - {"tests"} if below is None else below | {Path(package).name}
+    files = list((PROJECT_ROOT / package).rglob("*.py"))
+    assert files, package
+    for path in files:
+        assert imported(path) <= allowed, path
+
+
+def test_no_two_packages_import_each_other() -> None:
+    graph = {Path(package).name: below or set() for package, below in ALLOWED.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_serving_loads_no_training_framework() -> None:
     code = (
-        "import sys, bentos.service\n"
+        "import sys, bandstand_bentos.service\n"
         "heavy = {'torch', 'tensorflow', 'keras', 'librosa', 'transformers', 'sklearn', 'numba'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -10,9 +10,9 @@ import pytest
 
 from bandstand.models.card import load_cards
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.settings import PROJECT_ROOT
 from benchmarks.models.page import COMMAND, NOTES, PAGE, render
 from benchmarks.models.results import read_results, write_results
+from harness import PROJECT_ROOT
 
 CARDS = load_cards()
 RESULTS = read_results()

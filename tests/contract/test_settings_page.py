@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bandstand.settings import PROJECT_ROOT, Settings, settings_page
+from bandstand.settings import Settings, settings_page
+from harness import PROJECT_ROOT
 
 
 def test_page_is_up_to_date() -> None:

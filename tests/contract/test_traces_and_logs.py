@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.recordings import tone
-from tests.serving import serving
+from harness.recordings import tone
+from harness.serving import serving
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 WAIT_SECONDS = 30.0

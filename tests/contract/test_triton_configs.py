@@ -9,7 +9,6 @@ import pytest
 
 from bandstand.models.card import Card, load_cards
 from bandstand.models.repository import MODEL_FILE
-from bandstand.settings import PROJECT_ROOT
 from bandstand.triton.audio_models import AUDIO_MODELS
 from bandstand.triton.config import (
     CONFIG_FILE,
@@ -22,6 +21,7 @@ from bandstand.triton.config import (
     write_config,
     write_configs,
 )
+from harness import PROJECT_ROOT
 from tests.triton_serving import EMBEDDED, embedded_repository
 
 COMMITTED = PROJECT_ROOT / "model_repository"

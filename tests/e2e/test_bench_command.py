@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bandstand.cli.app import app
 from bandstand.triton.server import TritonServer
+from bandstand_cli.app import app
+from harness.serving import Server, serving
 from tests.paced_server import Answers, genre, paced_server
-from tests.serving import Server, serving
 
 # Short, and how busy this machine is fails nothing.
 QUICK = ["--seconds", "0.5", "--requests", "4", "--late-share", "1", "--p99-ms", "60000"]

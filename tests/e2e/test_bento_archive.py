@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from bandstand.settings import PROJECT_ROOT
-from clients.http import Bandstand
-from tests.serving import START_SECONDS, STOP_SECONDS, free_port
+from bandstand_client.http import Bandstand
+from harness import PROJECT_ROOT
+from harness.serving import START_SECONDS, STOP_SECONDS, free_port
 
 
 def _bentoml(home: Path, *command: str, cwd: Path) -> str:

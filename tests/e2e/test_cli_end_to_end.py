@@ -23,7 +23,7 @@ from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 
 END_SECONDS = 120.0
-COMMAND = [sys.executable, "-m", "bandstand"]
+COMMAND = [sys.executable, "-m", "bandstand_cli"]
 
 
 def bandstand(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,9 +10,9 @@ from bandstand import __version__
 from bandstand.frontends.librosa_features import FEATURE_NAMES
 from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from clients import errors
-from clients.http import AsyncBandstand, Bandstand
-from clients.results import GenreResult
+from bandstand_client import errors
+from bandstand_client.http import AsyncBandstand, Bandstand
+from bandstand_client.results import GenreResult
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from bandstand.pipelines.local import LocalPipelines
 from bandstand.runners.triton_connection import TritonConnection
 from bandstand.settings import Settings
 from bandstand.triton.server import TritonServer
-from bentos.wiring import GATEWAY, PREPROCESSOR
-from clients.errors import RefusedError, ServerError
-from clients.http import Bandstand
-from tests.recordings import tone
-from tests.serving import Server, serving
+from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR
+from bandstand_client.errors import RefusedError, ServerError
+from bandstand_client.http import Bandstand
+from harness.recordings import tone
+from harness.serving import Server, serving
 from tests.triton_serving import (
     EMBEDDED,
     WAVEFORM_MODEL,

@@ -13,13 +13,13 @@ from bandstand.frontends.librosa_features import FEATURE_NAMES
 from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.triton.server import TritonServer
-from clients import errors
-from clients.grpc import AsyncBandstandGrpc, BandstandGrpc
-from clients.grpc_transport import MAX_UPLOAD_BYTES
-from clients.http import Bandstand
-from clients.results import GenreResult
-from tests.recordings import tone
-from tests.serving import free_port
+from bandstand_client import errors
+from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
+from bandstand_client.grpc_transport import MAX_UPLOAD_BYTES
+from bandstand_client.http import Bandstand
+from bandstand_client.results import GenreResult
+from harness.recordings import tone
+from harness.serving import free_port
 from tests.triton_serving import halted
 
 ROW = {"features": np.zeros((1, len(FEATURE_NAMES)), np.float32)}

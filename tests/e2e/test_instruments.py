@@ -21,15 +21,15 @@ from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
 from bandstand.triton.server import TritonServer
-from clients import errors
-from clients.grpc import AsyncBandstandGrpc, BandstandGrpc
-from clients.http import AsyncBandstand, Bandstand
-from clients.results import InstrumentsResult
+from bandstand_client import errors
+from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
+from bandstand_client.http import AsyncBandstand, Bandstand
+from bandstand_client.results import InstrumentsResult
+from harness.recordings import tone
+from harness.serving import Server, serving
 from tests.file_server import FileServer
 from tests.file_server import serving as online
 from tests.installed_cards import install
-from tests.recordings import tone
-from tests.serving import Server, serving
 from tests.triton_serving import AudioClient, bytes_input, embedded_repository, triton_serving
 
 JAMENDO, AST = "tags_jamendo", "instruments_ast"
@@ -313,7 +313,7 @@ def test_the_command_line_says_what_a_server_says(
 
     def command(*arguments: str) -> str:
         run = subprocess.run(
-            [sys.executable, "-m", "bandstand", "instruments", *map(str, clips), *arguments],
+            [sys.executable, "-m", "bandstand_cli", "instruments", *map(str, clips), *arguments],
             capture_output=True,
             text=True,
             check=True,

@@ -14,11 +14,11 @@ import pytest
 
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
-from clients.errors import AuthenticationError, NotFoundError, RefusedError
-from clients.grpc import BandstandGrpc
-from clients.http import AsyncBandstand, Bandstand
-from clients.results import GenreResult
-from tests.serving import Server, serving
+from bandstand_client.errors import AuthenticationError, NotFoundError, RefusedError
+from bandstand_client.grpc import BandstandGrpc
+from bandstand_client.http import AsyncBandstand, Bandstand
+from bandstand_client.results import GenreResult
+from harness.serving import Server, serving
 from tests.triton_serving import triton_serving
 
 NAME = "genre_features"
@@ -57,7 +57,7 @@ def admin(controlled: Server) -> Iterator[Bandstand]:
 def bandstand(address: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = {"BANDSTAND_API_KEY": KEY, "BANDSTAND_REPOSITORY": str(root)}
     return subprocess.run(
-        [sys.executable, "-m", "bandstand", "models", *arguments, "--server", address],
+        [sys.executable, "-m", "bandstand_cli", "models", *arguments, "--server", address],
         capture_output=True,
         text=True,
         env={**os.environ, **given},

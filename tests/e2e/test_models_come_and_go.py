@@ -15,7 +15,7 @@ def test_export_use_remove(tmp_path: Path, samples_dir: Path) -> None:
     environment = {**os.environ, "BANDSTAND_REPOSITORY": str(tmp_path / "models")}
 
     def bandstand(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "bandstand", *arguments]
+        command = [sys.executable, "-m", "bandstand_cli", *arguments]
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, timeout=300, check=False
         )

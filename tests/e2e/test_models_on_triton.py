@@ -28,8 +28,8 @@ from bandstand.runners.triton_connection import TritonConnection
 from bandstand.runners.triton_memory import SMALLEST_BYTES, SharedMemory
 from bandstand.triton.config import CONFIG_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
-from tests.serving import free_port
-from tests.small_graphs import LABELS, card, mlp, save_graph, weight
+from harness.serving import free_port
+from harness.small_graphs import LABELS, card, mlp, save_graph, weight
 from tests.triton_serving import halted, triton_serving
 
 SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)

@@ -13,10 +13,10 @@ from tritonclient.grpc import InferenceServerClient
 from bandstand.models.repository import ModelRepository
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
-from clients.errors import BandstandClientError
-from clients.grpc import AsyncBandstandGrpc, BandstandGrpc
-from clients.results import GenreResult
-from tests.recordings import tone
+from bandstand_client.errors import BandstandClientError
+from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
+from bandstand_client.results import GenreResult
+from harness.recordings import tone
 from tests.triton_serving import (
     WAVEFORM_MODEL,
     embedded_repository,

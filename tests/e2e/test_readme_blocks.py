@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bandstand.settings import PROJECT_ROOT
 from bandstand.triton.server import TritonServer
-from tests.serving import serving
+from harness import PROJECT_ROOT
+from harness.serving import serving
 
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall((PROJECT_ROOT / "README.md").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from bandstand.models.card import Card
 from bandstand.models.repository import MODEL_FILE, ModelRepository
 from bandstand.triton.config import CONFIG_FILE, LABEL_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
-from tests.small_graphs import LABELS, card, save_graph, weight
+from harness.small_graphs import LABELS, card, save_graph, weight
 from tests.triton_serving import triton_serving
 
 WIDTH = 64

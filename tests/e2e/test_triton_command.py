@@ -12,16 +12,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bandstand.settings import PROJECT_ROOT
 from bandstand.triton.docker import NVIDIA_IMAGE
+from harness import PROJECT_ROOT
+from harness.recordings import wav
+from harness.serving import free_port
 from tests.audio_files import tone as chord
-from tests.recordings import wav
-from tests.serving import free_port
 from tests.triton_serving import AudioClient
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-COMMAND = [sys.executable, "-m", "bandstand", "triton"]
+COMMAND = [sys.executable, "-m", "bandstand_cli", "triton"]
 
 
 def test_it_serves_and_answers_what_was_begun_before_it_stops(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from bandstand.pipelines.local import LocalPipelines
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
+from harness.recordings import flac, long_silence, tone, wav
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile
 from tests.audio_files import tone as chord
-from tests.recordings import flac, long_silence, tone, wav
 from tests.triton_serving import (
     EMBEDDED,
     WAVEFORM_MODEL,

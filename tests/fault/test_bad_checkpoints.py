@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from bandstand.errors import CheckpointError
-from tests.genre_models import small_checkpoint
-from training.checkpoint import (
+from bandstand_training.checkpoint import (
     LARGEST_BYTES,
     METADATA_KEY,
     CheckpointFacts,
     load_checkpoint,
     save_checkpoint,
 )
+from tests.genre_models import small_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 

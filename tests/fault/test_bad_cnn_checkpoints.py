@@ -16,9 +16,9 @@ from bandstand.errors import CardError, CheckpointError, ModelMismatchError
 from bandstand.models.card import Card, get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
-from exporters.export import export
-from exporters.mel_cnn import open_source
-from tests.cnn_checkpoints import (
+from bandstand_exporters.export import export
+from bandstand_exporters.mel_cnn import open_source
+from harness.cnn_checkpoints import (
     alexnet,
     layers_of,
     mel_cnn,
@@ -27,8 +27,7 @@ from tests.cnn_checkpoints import (
     write_image_network,
     write_mel_cnn,
 )
-from tests.keras_files import fitting, sequential, write_keras
-from tests.transformers_checkpoints import (
+from harness.transformers_checkpoints import (
     GENRES,
     SMALL_AST,
     SMALL_WAVES,
@@ -37,6 +36,7 @@ from tests.transformers_checkpoints import (
     write_ast,
     write_wav2vec2,
 )
+from tests.keras_files import fitting, sequential, write_keras
 
 MEL, CCMUSIC = get_card("genre_cnn"), get_card("genre_ccmusic")
 CHANNELS = (8, 12)

@@ -13,8 +13,8 @@ import pytest
 
 from bandstand.errors import CardError, CheckpointError
 from bandstand.models.card import Card, FrontEnd, get_card
-from exporters.keras_checkpoint import read_facts
-from exporters.keras_cnn import open_source
+from bandstand_exporters.keras_checkpoint import read_facts
+from bandstand_exporters.keras_cnn import open_source
 from tests.keras_files import fitting, layer, sequential, write_keras
 
 CARD = get_card("annoteator_drum_cnn")
@@ -97,7 +97,7 @@ def test_a_card_of_another_front_end_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_was_loaded_to_find_out() -> None:
     code = (
-        "import sys, exporters.keras_cnn\n"
+        "import sys, bandstand_exporters.keras_cnn\n"
         "print(sorted({'tensorflow', 'keras', 'torch', 'librosa'} & set(sys.modules)))"
     )
     run = subprocess.run(

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bandstand.cli.app import app
-from bandstand.diagnosis.features import load_features
-from bandstand.diagnosis.report import diagnose
 from bandstand.errors import UnusableRequestError
 from bandstand.models.card import get_card
-from tests.recordings import tone
+from bandstand_cli.app import app
+from bandstand_diagnosis.features import load_features
+from bandstand_diagnosis.report import diagnose
+from harness.recordings import tone
 
 GOOD = np.random.default_rng(3).normal(size=(96, 188))
 PROOF_OF_HARM = "harmed"

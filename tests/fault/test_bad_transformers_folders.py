@@ -16,9 +16,9 @@ from bandstand.errors import CheckpointError, ModelMismatchError, SourceError
 from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
-from exporters.export import export
-from exporters.transformers_checkpoint import load_model
-from tests.transformers_checkpoints import (
+from bandstand_exporters.export import export
+from bandstand_exporters.transformers_checkpoint import load_model
+from harness.transformers_checkpoints import (
     GENRES,
     SMALL_WAVES,
     local,

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from bentos.wiring import PREPROCESSOR
-from tests.recordings import tone
-from tests.serving import STOP_SECONDS, serving
+from bandstand_bentos.wiring import PREPROCESSOR
+from harness.recordings import tone
+from harness.serving import STOP_SECONDS, serving
 
 
 async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from bandstand.models.repository import ModelRepository
-from bentos.wiring import GATEWAY
-from clients.errors import BandstandClientError, OverloadedError
-from clients.http import AsyncBandstand, Bandstand
+from bandstand_bentos.wiring import GATEWAY
+from bandstand_client.errors import BandstandClientError, OverloadedError
+from bandstand_client.http import AsyncBandstand, Bandstand
+from harness.recordings import tone
+from harness.serving import Server, serving
 from tests.bad_manners import AfterHalf, HalfRequest, address_of, connection, send_until_answered
 from tests.nan_model import check_loud_ones_fail_alone, install_nan_model
-from tests.recordings import tone
-from tests.serving import Server, serving
 from tests.triton_serving import embedded_repository
 
 UPLOAD_LIMIT = 8 * 1024 * 1024

@@ -21,9 +21,10 @@ from bandstand.errors import (
     PayloadTooLargeError,
     UnsupportedAudioError,
 )
-from bandstand.settings import PROJECT_ROOT, Settings
+from bandstand.settings import Settings
+from harness import PROJECT_ROOT
+from harness.recordings import flac, long_silence, wav
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
-from tests.recordings import flac, long_silence, wav
 
 LIMITS = DecodeLimits.from_settings(Settings())
 PNG = (

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bandstand.cli.app import app
 from bandstand.models.card import DRUM_MODEL, load_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
+from bandstand_cli.app import app
 from tests.file_server import CONTENT, FileServer, serving
 from tests.keras_files import sequential, write_keras
 
-BANDSTAND = [sys.executable, "-m", "bandstand"]
+BANDSTAND = [sys.executable, "-m", "bandstand_cli"]
 DIGEST = sha256(CONTENT).hexdigest()
 
 
@@ -201,7 +201,7 @@ def test_what_is_not_here_is_not_exported(here: Machine) -> None:
 
 def test_all_skips_what_is_not_here(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     only = {DRUM_MODEL: load_cards()[DRUM_MODEL]}
-    monkeypatch.setattr("bandstand.cli.install.load_cards", lambda: only)
+    monkeypatch.setattr("bandstand_cli.install.load_cards", lambda: only)
     code, output, _ = call("export", "--all")
     assert code == 0
     assert f"{DRUM_MODEL} is skipped" in output

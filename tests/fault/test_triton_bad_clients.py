@@ -13,8 +13,9 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from bandstand.triton.server import TritonServer
-from clients.errors import BandstandClientError, DeadlineError, TooLargeError
-from clients.grpc import AsyncBandstandGrpc, BandstandGrpc
+from bandstand_client.errors import BandstandClientError, DeadlineError, TooLargeError
+from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
+from harness.recordings import tone
 from tests.bad_manners import (
     AfterHalf,
     HalfRequest,
@@ -23,7 +24,6 @@ from tests.bad_manners import (
     send_until_answered,
 )
 from tests.nan_model import check_loud_ones_fail_alone, install_nan_model
-from tests.recordings import tone
 from tests.triton_serving import WAVEFORM_MODEL, embedded_repository, triton_serving
 
 HUGE = 500_000_000

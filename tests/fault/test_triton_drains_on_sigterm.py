@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bandstand.settings import PROJECT_ROOT
-from clients.errors import BandstandClientError
-from clients.grpc import AsyncBandstandGrpc, BandstandGrpc
-from clients.results import GenreResult
-from tests.recordings import tone
-from tests.serving import STOP_SECONDS, free_port
+from bandstand_client.errors import BandstandClientError
+from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
+from bandstand_client.results import GenreResult
+from harness import PROJECT_ROOT
+from harness.recordings import tone
+from harness.serving import STOP_SECONDS, free_port
 from tests.triton_serving import embedded_repository
 
 SHARED_MEMORY = "/dev/shm/"  # noqa: S108
@@ -36,7 +36,14 @@ def command(
     arguments = [f"--{name}-port={port}" for name, port in ports.items()]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bandstand", "triton", f"--repository={repository}", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "bandstand_cli",
+                "triton",
+                f"--repository={repository}",
+                *arguments,
+            ],
             cwd=PROJECT_ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,

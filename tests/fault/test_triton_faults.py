@@ -24,8 +24,8 @@ from bandstand.triton.config import parse, to_text
 from bandstand.triton.environment import environment_key, prepare_environment
 from bandstand.triton.load_rules import ONE_BY_ONE
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
-from tests.recordings import tone
-from tests.serving import free_port
+from harness.recordings import tone
+from harness.serving import free_port
 from tests.triton_serving import (
     EMBEDDED,
     WAVEFORM_MODEL,

@@ -14,9 +14,9 @@ import pytest
 
 from bandstand.models.repository import ModelRepository
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
-from bentos.wiring import GATEWAY
-from tests.recordings import tone
-from tests.serving import Server, serving
+from bandstand_bentos.wiring import GATEWAY
+from harness.recordings import tone
+from harness.serving import Server, serving
 from tests.triton_serving import (
     WAVEFORM_MODEL,
     embedded_repository,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 
-from clients.http import Bandstand
-from tests.serving import Server, serving
+from bandstand_client.http import Bandstand
+from harness.serving import Server, serving
 
 SAMPLE = "band_groove.ogg"
 COUNTED = 'bandstand_request_seconds_count{method="POST",route="/predict",status="200"}'

@@ -15,7 +15,7 @@ import pytest
 from bandstand.errors import UnavailableError
 from bandstand.runners.repetition import PAUSES_SECONDS
 from bandstand.runners.wire import pack
-from bentos.remote import call_worker
+from bandstand_bentos.remote import call_worker
 
 _BODY = pack({"logits": np.arange(4, dtype=np.float32)}, {"version": 1})
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from bentos.wiring import GATEWAY, PREPROCESSOR
-from tests.recordings import tone
-from tests.serving import Server, serving
+from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR
+from harness.recordings import tone
+from harness.serving import Server, serving
 
 CONCURRENCY = 4
 READY_WITHIN_SECONDS = 10.0

@@ -14,9 +14,9 @@ from bandstand.models.source import SourceCache
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
-from training.checkpoint import load_checkpoint
-from training.evaluation import FAULT_FILTERED, RANDOM_FOLDS, measure_on_test
-from training.table import FeatureTable, Split, read_split, read_table
+from bandstand_training.checkpoint import load_checkpoint
+from bandstand_training.evaluation import FAULT_FILTERED, RANDOM_FOLDS, measure_on_test
+from bandstand_training.table import FeatureTable, Split, read_split, read_table
 
 CARD = get_card("genre_features")
 CLAIMS = {quality.protocol: quality for quality in CARD.quality}

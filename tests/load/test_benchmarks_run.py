@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bandstand.settings import PROJECT_ROOT
+from harness import PROJECT_ROOT
 
 # Small enough for a test: the whole way of the benchmark with next to no work.
 OPTIONS = {

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from bandstand.settings import PROJECT_ROOT
+from harness import PROJECT_ROOT
 from tests.paced_server import genre, paced_server
 
 # Looked for, not imported: importing it would patch the standard library of all tests.

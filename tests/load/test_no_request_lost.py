@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.recordings import tone
-from tests.serving import serving
+from harness.recordings import tone
+from harness.serving import serving
 
 
 async def _statuses(url: str, requests: int, concurrency: int) -> Counter[int]:

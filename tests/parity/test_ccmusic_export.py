@@ -15,13 +15,13 @@ from bandstand.models.card import Card, get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand.runners.load import load_runner
-from exporters.ccmusic import LABELS, PICTURE_SIZE, build_network, draw
-from exporters.example_windows import example_windows
-from exporters.export import Exported, export
-from exporters.librosa_front_end import librosa_log_mel
-from exporters.mel_picture import MelPicture
-from tests.cnn_checkpoints import ImageNetwork, alexnet, vgg19, write_image_network
-from tests.transformers_checkpoints import local
+from bandstand_exporters.ccmusic import LABELS, PICTURE_SIZE, build_network, draw
+from bandstand_exporters.example_windows import example_windows
+from bandstand_exporters.export import Exported, export
+from bandstand_exporters.librosa_front_end import librosa_log_mel
+from bandstand_exporters.mel_picture import MelPicture
+from harness.cnn_checkpoints import ImageNetwork, alexnet, vgg19, write_image_network
+from harness.transformers_checkpoints import local
 
 CARD = get_card("genre_ccmusic")
 NARROW = 1 / 16

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES, SAMPLE_RATE, extract_features
-from tests.librosa_calls import features_one_by_one
+from harness.librosa_calls import features_one_by_one
 
 RELATIVE = 1e-3
 WAVEFORM_MEANS = [FEATURE_NAMES.index(f"{part}_mean") for part in ("harmony", "perceptr")]

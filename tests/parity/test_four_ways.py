@@ -25,11 +25,12 @@ from bandstand.runners.load import load_runner
 from bandstand.runners.wire import pack, unpack
 from bandstand.settings import Settings
 from bandstand.triton.server import TritonServer
-from bentos.model_runner import runner_name
-from bentos.wiring import GATEWAY
-from clients.grpc import BandstandGrpc
-from clients.http import Bandstand
-from clients.results import GenreResult
+from bandstand_bentos.model_runner import runner_name
+from bandstand_bentos.wiring import GATEWAY
+from bandstand_client.grpc import BandstandGrpc
+from bandstand_client.http import Bandstand
+from bandstand_client.results import GenreResult
+from harness.serving import Server, serving
 from tests.installed_cards import (
     INSTALLABLE,
     KERAS,
@@ -38,7 +39,6 @@ from tests.installed_cards import (
     installing_keras,
     recordings,
 )
-from tests.serving import Server, serving
 from tests.triton_serving import triton_serving
 
 RUNTIME: Final = "onnxruntime"  # bf16, where a card prefers it, is another arithmetic on purpose

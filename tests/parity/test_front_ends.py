@@ -36,8 +36,8 @@ from bandstand.frontends.parameters import (
 from bandstand.frontends.standardize import Standardize
 from bandstand.models.card import FrontEnd
 from bandstand.settings import get_settings
-from exporters.torch_graph import write_graph
-from tests.small_graphs import card
+from bandstand_exporters.torch_graph import write_graph
+from harness.small_graphs import card
 
 DECIBELS = 2e-4
 """The host, which transforms in float64, is so close to librosa in every band."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES, SAMPLE_RATE, extract_features
-from training.gain import GainEffect
+from bandstand_training.gain import GainEffect
 
 
 @pytest.mark.parametrize("gain_db", [-12.0, 6.0])

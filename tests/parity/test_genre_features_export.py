@@ -16,10 +16,10 @@ from bandstand.models.source import SourceCache, sha256_of
 from bandstand.runners.base import Array
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
-from exporters.export import export
-from exporters.feature_mlp import FeatureMlp, open_source
-from exporters.proof import prove
-from training.table import read_table
+from bandstand_exporters.export import export
+from bandstand_exporters.feature_mlp import FeatureMlp, open_source
+from bandstand_exporters.proof import prove
+from bandstand_training.table import read_table
 
 CARD = get_card("genre_features")
 INPUT, LOGITS = CARD.inputs[0].name, CARD.outputs[0].name

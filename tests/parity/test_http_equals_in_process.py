@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bandstand.pipelines.local import LocalPipelines
-from clients.http import Bandstand
+from bandstand_client.http import Bandstand
 
 
 async def test_real_recordings(clips: list[Path], server_url: str) -> None:

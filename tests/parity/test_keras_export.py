@@ -27,7 +27,7 @@ from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array, Runner
 from bandstand.runners.load import load_runner
 from bandstand.settings import get_settings
-from exporters.example_windows import example_windows
+from bandstand_exporters.example_windows import example_windows
 
 CARDS = {
     "annoteator_drum_cnn": "annoteator_complete_network.h5",
@@ -46,8 +46,8 @@ EXPORT = """
     from bandstand.models.card import get_card
     from bandstand.models.repository import ModelRepository
     from bandstand.models.source import SourceCache
-    from exporters.export import export
-    from exporters.example_windows import example_windows
+    from bandstand_exporters.export import export
+    from bandstand_exporters.example_windows import example_windows
     root, cards = Path(sys.argv[1]), json.loads(sys.argv[2])
     for name, checkpoint in cards.items():
         card = get_card(name)

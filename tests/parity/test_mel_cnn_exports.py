@@ -23,12 +23,12 @@ from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import Card, get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
-from exporters.example_windows import example_windows
-from exporters.export import Exported, export
-from exporters.librosa_front_end import librosa_log_mel
-from exporters.mel_cnn import open_source
-from tests.cnn_checkpoints import layers_of, mel_cnn, write_description, write_mel_cnn
-from tests.transformers_checkpoints import (
+from bandstand_exporters.example_windows import example_windows
+from bandstand_exporters.export import Exported, export
+from bandstand_exporters.librosa_front_end import librosa_log_mel
+from bandstand_exporters.mel_cnn import open_source
+from harness.cnn_checkpoints import layers_of, mel_cnn, write_description, write_mel_cnn
+from harness.transformers_checkpoints import (
     GENRES,
     SMALL_WAVES,
     local,
@@ -145,8 +145,8 @@ KERAS = """
     from pathlib import Path
     from bandstand.models.repository import ModelRepository
     from bandstand.models.source import SourceCache
-    from exporters.export import export
-    from tests.cnn_checkpoints import write_description, write_keras_cnn
+    from bandstand_exporters.export import export
+    from harness.cnn_checkpoints import write_description, write_keras_cnn
     from tests.parity.test_mel_cnn_exports import BANDS, CARD, FRAMES, with_files
     root = Path(sys.argv[1])
     reports = {}

@@ -12,9 +12,9 @@ from onnx import helper
 
 from bandstand.errors import ModelMismatchError
 from bandstand.runners.base import Array
-from exporters.proof import prove
-from exporters.source_model import Examples
-from tests.small_graphs import LABELS, card, save_graph
+from bandstand_exporters.proof import prove
+from bandstand_exporters.source_model import Examples
+from harness.small_graphs import LABELS, card, save_graph
 
 SIZE = len(LABELS)
 

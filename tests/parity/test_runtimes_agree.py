@@ -12,7 +12,7 @@ from bandstand.models.card import Card
 from bandstand.runners.cores import has_bf16
 from bandstand.runners.load import load_runner
 from bandstand.settings import Precision, Runtime
-from tests.small_graphs import card, conv, mlp
+from harness.small_graphs import card, conv, mlp
 
 GRAPHS: dict[str, tuple[Callable[[Path], Path], Card]] = {
     "mlp": (mlp, card((24,))),

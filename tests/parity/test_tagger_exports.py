@@ -18,7 +18,7 @@ from bandstand.models.card import get_card
 from bandstand.models.source import sha256_of
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
-from exporters.fcn_tagger import FcnTagger, open_source
+from bandstand_exporters.fcn_tagger import FcnTagger, open_source
 
 CHECKPOINTS = {"tags_msd": "msd_fcn.pth", "tags_jamendo": "jamendo_fcn.pth"}
 # Tags that mean nearly the same lie next to each other in the last layer, if the order is right.

@@ -19,9 +19,9 @@ from bandstand.models.repository import LABELS_FILE, ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand.runners.host_front_end import HostFrontEndRunner
 from bandstand.runners.openvino import OpenVinoRunner
-from exporters.example_windows import example_windows
-from exporters.export import Exported, export
-from tests.transformers_checkpoints import (
+from bandstand_exporters.example_windows import example_windows
+from bandstand_exporters.export import Exported, export
+from harness.transformers_checkpoints import (
     GENRES,
     SMALL_AST,
     SMALL_WAVES,
@@ -127,7 +127,7 @@ def test_arithmetic_that_costs_too_much_is_refused_and_nothing_is_installed(
 ) -> None:
     made = export_of("genre_wav2vec2")
     before = made.repository.versions(made.card.name)
-    monkeypatch.setattr("exporters.precision.LARGEST_CHANGE", 1e-5)
+    monkeypatch.setattr("bandstand_exporters.precision.LARGEST_CHANGE", 1e-5)
     with pytest.raises(ModelMismatchError):
         made.again("int8")
     assert made.repository.versions(made.card.name) == before

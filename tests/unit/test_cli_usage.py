@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bandstand import __version__
-from bandstand.cli.app import app
-from bandstand.cli.batch import Outcome, answer_all
-from bandstand.cli.failures import Failure, failure_of
-from bandstand.cli.inputs import NoSuchInputError, Recording, find_recordings
-from bandstand.cli.records import csv_file, json_line
 from bandstand.errors import ModelNotFoundError, NotAudioError
 from bandstand.settings import get_settings
+from bandstand_cli.app import app
+from bandstand_cli.batch import Outcome, answer_all
+from bandstand_cli.failures import Failure, failure_of
+from bandstand_cli.inputs import NoSuchInputError, Recording, find_recordings
+from bandstand_cli.records import csv_file, json_line
 
 COMMANDS = [
     *(["serve"], ["classify"], ["features"], ["instruments"], ["diagnose"], ["triton"], ["bench"]),
@@ -61,7 +61,7 @@ def test_version_is_the_packages() -> None:
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from bandstand.cli import main\n"
+        "from bandstand_cli import main\n"
         "sys.argv = ['bandstand', 'classify', '--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'numpy', 'scipy', 'onnxruntime', 'openvino', 'av', 'bentoml', 'httpx'}"

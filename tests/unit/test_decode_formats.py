@@ -14,8 +14,8 @@ import soundfile
 
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.settings import Settings
+from harness.recordings import wav
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
-from tests.recordings import wav
 
 LIMITS = DecodeLimits.from_settings(Settings())
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from bandstand.audio.waveform import Waveform
-from bandstand.diagnosis.compare import likeness, on_grid
-from bandstand.diagnosis.fit import Limits, Target, is_standardised_per_band
-from bandstand.diagnosis.report import Change, card_lines
-from bandstand.diagnosis.spectra import Setting, Spectra, logarithms_of
-from bandstand.diagnosis.timing import Clip, Timing, find_timings
 from bandstand.frontends.host import log_mel, mfcc
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import Window
+from bandstand_diagnosis.compare import likeness, on_grid
+from bandstand_diagnosis.fit import Limits, Target, is_standardised_per_band
+from bandstand_diagnosis.report import Change, card_lines
+from bandstand_diagnosis.spectra import Setting, Spectra, logarithms_of
+from bandstand_diagnosis.timing import Clip, Timing, find_timings
 
 RANDOM = np.random.default_rng(11)
 MODEL = RANDOM.normal(size=(60, 20))
@@ -154,7 +154,7 @@ def test_card_lines_are_yaml_with_what_they_replace() -> None:
 
 def test_diagnosis_loads_nothing_heavy() -> None:
     code = (
-        "import sys, bandstand.cli.diagnose\n"
+        "import sys, bandstand_cli.diagnose\n"
         "heavy = {'torch', 'librosa', 'matplotlib', 'onnxruntime', 'bentoml', 'sklearn'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.feature_scaler import CLIP, INDIFFERENT_SCALE, FeatureScaler, fit_scaler
-from training.genre_network import GenreModel, GenreNetwork
+from bandstand_training.feature_scaler import CLIP, INDIFFERENT_SCALE, FeatureScaler, fit_scaler
+from bandstand_training.genre_network import GenreModel, GenreNetwork
 
 
 @pytest.mark.parametrize(("inputs", "classes"), [(57, 10), (20, 8)])

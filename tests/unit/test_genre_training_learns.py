@@ -12,11 +12,11 @@ import torch
 
 from bandstand.errors import UnusableRequestError
 from bandstand.frontends.librosa_features import FEATURE_NAMES
+from bandstand_training.evaluation import cross_validate
+from bandstand_training.fit import fit, logits_of
+from bandstand_training.genre_network import GenreModel
+from bandstand_training.table import read_split, read_table
 from tests.genre_models import CLASSES, QUICK, small_table
-from training.evaluation import cross_validate
-from training.fit import fit, logits_of
-from training.genre_network import GenreModel
-from training.table import read_split, read_table
 
 TABLE = small_table()
 ROWS = np.random.default_rng(1).permutation(len(TABLE.labels))
@@ -66,7 +66,7 @@ def test_stops_early_and_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -
     def remember() -> None:
         weights.append({name: value.clone() for name, value in models[0].state_dict().items()})
 
-    monkeypatch.setattr("training.fit.GenreModel", Seen)
+    monkeypatch.setattr("bandstand_training.fit.GenreModel", Seen)
     settings = replace(QUICK, epochs=60, patience=3)
     watched = fit(TABLE, ROWS[:80], settings, watch=ROWS[80:], on_epoch=remember)
     assert len(watched.losses) == len(weights) == watched.epochs + 3 < 60

@@ -13,9 +13,9 @@ import pytest
 
 from bandstand.models.card import get_card
 from bandstand.runners.wire import pack, unpack
-from bandstand.settings import PROJECT_ROOT
-from bentos.handover import FACT, HandoverError, can_hand_over, handed_over, take_over
-from bentos.remote import FeatureCache, RemotePreparation
+from bandstand_bentos.handover import FACT, HandoverError, can_hand_over, handed_over, take_over
+from bandstand_bentos.remote import FeatureCache, RemotePreparation
+from harness import PROJECT_ROOT
 
 CONTENT = os.urandom(300_000)
 
@@ -27,7 +27,7 @@ def open_descriptors() -> int:
 def test_another_process_reads_what_was_handed_over() -> None:
     with handed_over(CONTENT) as place:
         code = (
-            "import sys, hashlib; from bentos.handover import take_over\n"
+            "import sys, hashlib; from bandstand_bentos.handover import take_over\n"
             f"print(hashlib.sha256(take_over({place!r})).hexdigest())"
         )
         run = subprocess.run(

@@ -25,8 +25,8 @@ from bandstand.pipelines.answers import InstrumentsAnswer
 from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
 from bandstand.pipelines.local import LocalPipelines
 from bandstand.settings import Settings
-from tests.recordings import tone, wav
-from tests.transformers_checkpoints import TAGS
+from harness.recordings import tone, wav
+from harness.transformers_checkpoints import TAGS
 from tests.triton_serving import embedded_repository, graph
 
 RUNTIME: Final = "onnxruntime"

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from exporters.join import join
+from bandstand_exporters.join import join
 
 
 def half(operator: str, size: int, *, opset: int = 20, ir_version: int = 9) -> Any:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bandstand.cli.bench_targets import open_target
 from bandstand.errors import UnusableRequestError
-from bandstand.loadtest.clips import Clip, Reference, load_clips
-from bandstand.loadtest.generate import closed_loop, open_loop
-from bandstand.loadtest.runs import Bounds, measure_run
-from bandstand.loadtest.samples import Sample
-from bandstand.loadtest.target import Counters, RequestFailedError
 from bandstand.settings import get_settings
+from bandstand_cli.bench_targets import open_target
+from bandstand_loadtest.clips import Clip, Reference, load_clips
+from bandstand_loadtest.generate import closed_loop, open_loop
+from bandstand_loadtest.runs import Bounds, measure_run
+from bandstand_loadtest.samples import Sample
+from bandstand_loadtest.target import Counters, RequestFailedError
 from tests.load_tests import clips, load_test, plan
 from tests.paced_server import genre, paced_server
 

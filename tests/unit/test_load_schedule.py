@@ -8,9 +8,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from bandstand.loadtest.clips import ClipFacts, shuffled
-from bandstand.loadtest.measure import percentile
-from bandstand.loadtest.schedule import poisson_arrivals
+from bandstand_loadtest.clips import ClipFacts, shuffled
+from bandstand_loadtest.measure import percentile
+from bandstand_loadtest.schedule import poisson_arrivals
 from tests.load_tests import clips
 
 RATE, SECONDS = 50.0, 400.0

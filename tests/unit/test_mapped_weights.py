@@ -13,7 +13,7 @@ from bandstand.errors import UnavailableError
 from bandstand.runners.cores import has_bf16
 from bandstand.runners.load import load_runner
 from bandstand.runners.mapped_weights import map_weights
-from tests.small_graphs import LABELS, card, mlp, save_graph, weight
+from harness.small_graphs import LABELS, card, mlp, save_graph, weight
 
 WIDTH = 256
 HALF_STEP = 2**-11

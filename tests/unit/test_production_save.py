@@ -11,11 +11,11 @@ import torch
 from safetensors import safe_open
 
 from bandstand.errors import CheckpointError, UnusableRequestError
+from bandstand_training import checkpoint as module
+from bandstand_training.checkpoint import load_checkpoint, save_checkpoint
+from bandstand_training.fit import logits_of
+from bandstand_training.genre_classifier import GenreClassifier
 from tests.genre_models import CLASSES, small_checkpoint, small_table
-from training import checkpoint as module
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.fit import logits_of
-from training.genre_classifier import GenreClassifier
 
 TABLE = small_table()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bandstand.loadtest.search import find_highest_rate
+from bandstand_loadtest.search import find_highest_rate
 from tests.load_tests import load_test, plan
 from tests.paced_server import paced_server
 

@@ -18,7 +18,7 @@ from bandstand.runners import cores, load
 from bandstand.runners.base import Runner
 from bandstand.runners.cores import available_cores
 from bandstand.runners.load import load_runner
-from tests.small_graphs import card, mlp, save_graph, weight
+from harness.small_graphs import card, mlp, save_graph, weight
 
 RUNTIMES = ("onnxruntime", "openvino")
 MLP = card((24,))

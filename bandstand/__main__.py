@@ -1,5 +1,0 @@
-"""`python -m bandstand` is `bandstand`."""
-
-from bandstand.cli import main
-
-main()

@@ -1,0 +1,135 @@
+"""The outermost layer of the gateway: request ids, body limit, admission, metrics, access log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from time import perf_counter
+
+from opentelemetry import context, propagate, trace
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bandstand.errors import BandstandError, PayloadTooLargeError
+from bandstand.pipelines.answers import ErrorAnswer
+from bandstand.telemetry import ERRORS, REQUEST_SECONDS, request_id
+from bandstand_bentos.admission import Admission
+
+logger = logging.getLogger("bandstand.access")
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_ACCEPTED_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_CLIENT_CLOSED_REQUEST = 499  # nginx's name for a client that hung up; never sent
+
+
+def error_response(error: BandstandError) -> Response:
+    """Return the one shape that every refusal has."""
+    ERRORS.labels(error.error_type).inc()
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    body = ErrorAnswer(
+        error=error.message, error_type=error.error_type, request_id=request_id.get()
+    )
+    return Response(body.model_dump_json(), error.status, headers, "application/json")
+
+
+class _Exchange:
+    """One request's way through the gateway: what came in, what went out."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int, identity: str) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._identity = identity
+        self.received_bytes = 0
+        self.status = _CLIENT_CLOSED_REQUEST
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.received_bytes += len(message.get("body", b""))
+        if self.received_bytes > self._limit:
+            raise too_large(self._limit)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)[REQUEST_ID_HEADER] = self._identity
+        await self._send(message)
+
+
+def too_large(limit: int) -> PayloadTooLargeError:
+    """Return the refusal of a body above the limit."""
+    return PayloadTooLargeError(f"the request body is larger than {limit} bytes")
+
+
+class Edge:
+    """ASGI middleware around the FastAPI app.
+
+    Args:
+        app: what answers.
+        admission: bounds the POST requests inside.
+        max_body_bytes: largest body read.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission, max_body_bytes: int) -> None:
+        self._app = app
+        self._admission = admission
+        self._limit = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        offered = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        identity = offered if _ACCEPTED_ID.fullmatch(offered) else uuid.uuid4().hex
+        request_id.set(identity)
+        if not trace.get_current_span().get_span_context().is_valid:
+            # Nothing opened a span: the caller's trace is passed on, and logged, all the same.
+            context.attach(propagate.extract(Headers(scope=scope)))
+        exchange = _Exchange(receive, send, self._limit, identity)
+        try:
+            await self._guarded(scope, exchange)
+        finally:
+            self._record(scope, exchange, perf_counter() - started)
+
+    async def _guarded(self, scope: Scope, exchange: _Exchange) -> None:
+        if scope["method"] != "POST":
+            await self._app(scope, exchange.receive, exchange.send)
+            return
+        try:
+            promised = Headers(scope=scope).get("content-length", "0")
+            if promised.isdigit() and int(promised) > self._limit:
+                raise too_large(self._limit)
+            with self._admission.entered():
+                await self._app(scope, exchange.receive, exchange.send)
+        except BandstandError as error:
+            await error_response(error)(scope, exchange.receive, exchange.send)
+
+    def _record(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
+        # The route's template, never the path: what anyone can make up is no label.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method, status = scope["method"], exchange.status
+        REQUEST_SECONDS.labels(method, route, status).observe(seconds)
+        level = logging.DEBUG if method == "GET" and status < 400 else logging.INFO  # noqa: PLR2004
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "%s %s %d",
+                method,
+                scope["path"],
+                status,
+                extra={
+                    "method": method,
+                    "path": scope["path"],
+                    "status": status,
+                    "milliseconds": round(seconds * 1e3, 1),
+                    "bytes_in": exchange.received_bytes,
+                    "client": (scope.get("client") or ("-",))[0],
+                },
+            )

@@ -1,0 +1,144 @@
+"""The routes about models: listing, proof, and the administrator's loading and unloading."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bandstand.errors import MalformedRequestError, ModelControlOffError, UnauthorizedError
+from bandstand.models.card import Quality, get_card
+from bandstand.pipelines.answers import ErrorAnswer, ModelsAnswer, ModelSummary
+from bandstand.pipelines.listing import list_models, summary
+from bandstand_bentos.replies import REFUSALS, json_response
+from bandstand_bentos.surface import Surface
+
+_CONTROL_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: REFUSALS[400],
+    401: {"model": ErrorAnswer, "description": "No key, or not the administrator's."},
+    403: {"model": ErrorAnswer, "description": "Model control is off: no key is set."},
+    404: REFUSALS[404],
+    409: {"model": ErrorAnswer, "description": "That version is not installed."},
+    500: {"model": ErrorAnswer, "description": "The model's file is not what its card says."},
+    503: REFUSALS[503],
+}
+_LOAD_BODY = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"version": {"type": "integer", "minimum": 1}},
+                }
+            }
+        }
+    }
+}
+
+
+class ModelMetrics(BaseModel):
+    """How good a model is, and the proof that came with its export."""
+
+    name: str
+    version: int | None
+    quality: tuple[Quality, ...]
+    report: dict[str, Any] | None
+
+
+class LoadOptions(BaseModel):
+    """What may be asked for when a model is loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int | None = Field(None, ge=1)
+    """The version to serve from now on; none: the newest."""
+
+
+def add_model_routes(app: FastAPI) -> None:
+    """Add all routes under `/models`."""
+    _add_listing(app)
+    _add_control(app)
+
+
+def _add_listing(app: FastAPI) -> None:
+    @app.get("/models", response_model=ModelsAnswer, summary="Every model, installed or not")
+    async def models(request: Request) -> Response:
+        surface: Surface = request.app.state.surface
+        return json_response(
+            await asyncio.to_thread(list_models, surface.repository, surface.models)
+        )
+
+    @app.get(
+        "/models/{name}/metrics",
+        response_model=ModelMetrics,
+        responses={404: REFUSALS[404]},
+        summary="A model's measured quality and its export's proof",
+    )
+    async def model_metrics(request: Request, name: str) -> Response:
+        surface: Surface = request.app.state.surface
+        card = get_card(name)
+        version = summary(surface.repository, card, surface.models.get(name)).version
+        report = None if version is None else surface.repository.report(name, version)
+        return json_response(
+            ModelMetrics(name=name, version=version, quality=card.quality, report=report)
+        )
+
+
+def _add_control(app: FastAPI) -> None:
+    @app.post(
+        "/models/{name}/load",
+        response_model=ModelSummary,
+        responses=_CONTROL_REFUSALS,
+        openapi_extra=_LOAD_BODY,
+        summary="Serve a model, or another version of it; nothing in flight is lost",
+    )
+    async def load(request: Request, name: str) -> Response:
+        surface = _for_administrators(request)
+        options = _load_options(await request.body())
+        await surface.control.load(name, options.version)
+        return _summary(surface, name)
+
+    @app.post(
+        "/models/{name}/unload",
+        response_model=ModelSummary,
+        responses=_CONTROL_REFUSALS,
+        summary="Stop serving a model, once what was begun with it is answered",
+    )
+    async def unload(request: Request, name: str) -> Response:
+        surface = _for_administrators(request)
+        await surface.control.unload(name)
+        return _summary(surface, name)
+
+
+def _summary(surface: Surface, name: str) -> Response:
+    return json_response(summary(surface.repository, get_card(name), surface.models.get(name)))
+
+
+def _load_options(body: bytes) -> LoadOptions:
+    try:
+        return LoadOptions.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise MalformedRequestError(f"the JSON body: {first['msg']}") from None
+
+
+def _for_administrators(request: Request) -> Surface:
+    """Return the surface if the request carries the administrator's key.
+
+    Raises:
+        ModelControlOffError, UnauthorizedError: there is no such key, or it is another one.
+    """
+    surface: Surface = request.app.state.surface
+    key = surface.settings.admin_key
+    if key is None:
+        raise ModelControlOffError(
+            "models cannot be changed through this server: BANDSTAND_ADMIN_KEY is not set"
+        )
+    given = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, f"Bearer {key.get_secret_value()}".encode()):
+        raise UnauthorizedError("this takes the administrator's key, as a bearer token")
+    return surface

@@ -1,0 +1,85 @@
+"""The preprocessing runner: decodes, resamples, cuts windows, runs host front ends."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import bentoml
+
+from bandstand.audio.decode import DecodeLimits
+from bandstand.audio.probe import probe_recording
+from bandstand.models.card import Card, get_card
+from bandstand.pipelines.genre import DEFAULT_MODEL
+from bandstand.pipelines.prepare import Prepared, prepare
+from bandstand.runners.cores import available_cores
+from bandstand.settings import get_settings
+from bandstand_bentos.handover import FACT, take_over
+from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
+from bandstand_bentos.worker import (
+    Arrays,
+    Block,
+    ClientGoneError,
+    Facts,
+    RefusePickles,
+    answer,
+    client_waits,
+    start_worker,
+)
+
+_SETTINGS = get_settings()
+_WORKERS, _THREADS = preprocess_layout(_SETTINGS, available_cores())
+
+
+class _Preprocessor:
+    """CPU work on recordings, scaled apart from the models."""
+
+    def __init__(self) -> None:
+        self._limits = DecodeLimits.from_settings(_SETTINGS)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        self._turn = asyncio.Semaphore(_THREADS)
+
+    @bentoml.on_startup
+    async def warm_up(self) -> None:
+        """Build filter banks and load libraries before the first request comes."""
+        start_worker(_SETTINGS)
+        prepare(probe_recording(), get_card(DEFAULT_MODEL), self._limits)
+
+    def _prepare(self, arrays: Arrays, facts: Facts, card: Card) -> Prepared:
+        audio = take_over(facts) if FACT in facts else arrays["audio"].tobytes()
+        return prepare(audio, card, self._limits)
+
+    @bentoml.api(input_spec=Block, output_spec=Block)
+    async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
+        """Prepare one recording.
+
+        Args:
+            block: fact `card`, and the encoded bytes: as array `audio` (uint8), or handed over.
+            ctx: the request, to notice a caller that hung up.
+        """
+        still_wanted = client_waits(ctx)
+
+        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
+            card = get_card(facts["card"])
+            async with self._turn:
+                if not await still_wanted():
+                    raise ClientGoneError("the client hung up")
+                prepared = await asyncio.get_running_loop().run_in_executor(
+                    self._pool, self._prepare, arrays, facts, card
+                )
+            return (
+                {
+                    "starts_seconds": prepared.starts_seconds,
+                    "durations_seconds": prepared.durations_seconds,
+                    **prepared.inputs,
+                },
+                {"audio": prepared.audio.model_dump(), "timings_ms": prepared.timings_ms},
+            )
+
+        return await answer(block, work)
+
+
+Preprocessor = bentoml.service(
+    _Preprocessor, name=PREPROCESSOR, workers=_WORKERS, **service_config(_SETTINGS)
+)
+Preprocessor.add_asgi_middleware(RefusePickles)

@@ -1,0 +1,255 @@
+"""The HTTP surface, as a FastAPI app: one OpenAPI page, one shape for every refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from bandstand import __version__
+from bandstand.errors import (
+    BandstandError,
+    DeadlineExceededError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    RouteNotFoundError,
+)
+from bandstand.pipelines.answers import (
+    FeaturesAnswer,
+    GenreAnswer,
+    HealthAnswer,
+    InstrumentsAnswer,
+)
+from bandstand.pipelines.genre import DEFAULT_TOP_K
+from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
+from bandstand.pipelines.options import GenreOptions, InstrumentsOptions, Options
+from bandstand_bentos.edge import error_response
+from bandstand_bentos.intake import Asked, Intake, read_intake
+from bandstand_bentos.model_routes import add_model_routes
+from bandstand_bentos.replies import REFUSALS, json_response
+from bandstand_bentos.surface import Surface
+
+_AS_IN_QUERY = {"description": "as in the query"}
+_MODEL_NAME = {"type": "string", **_AS_IN_QUERY}
+_TOP_K = {"type": "integer", "minimum": 1, **_AS_IN_QUERY}
+_THRESHOLD = {"type": "number", "minimum": 0, "maximum": 1, **_AS_IN_QUERY}
+_BINARY = {"type": "string", "format": "binary"}
+_URL = {"type": "string", "format": "uri"}
+_DESCRIPTION = """\
+Genre, instruments and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm, told
+apart by content. Every refusal is `{"error", "error_type", "request_id"}` with a documented status.
+"""
+
+
+def _audio_body(**options: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body with audio, and with options that may stand in the query as well."""
+
+    def with_options(**audio: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "schema": {"type": "object", "required": list(audio), "properties": audio | options}
+        }
+
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "Audio in one of three ways: a multipart field, the raw body, or a URL.",
+            "content": {
+                "multipart/form-data": with_options(file=_BINARY),
+                "application/octet-stream": {"schema": _BINARY},
+                "application/json": with_options(audio_url=_URL),
+            },
+        }
+    }
+
+
+class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
+    """The client hung up; there is nobody to answer."""
+
+
+async def _until_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _while_connected(request: Request, work: Awaitable[BaseModel]) -> BaseModel:
+    """Await `work`, but drop it when the client hangs up."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _answer(
+    request: Request, kind: type[Asked], work: Callable[[Intake[Asked]], Awaitable[BaseModel]]
+) -> Response:
+    """Read the audio, wait for a turn, work: in one deadline, for a client that stays."""
+    surface: Surface = request.app.state.surface
+    deadline = surface.settings.request_deadline_seconds
+    try:
+        async with asyncio.timeout(deadline):
+            intake = await read_intake(request, surface.fetch_limits, kind)
+
+            async def in_turn() -> BaseModel:
+                async with surface.admission.turn():
+                    return await work(intake)
+
+            return json_response(await _while_connected(request, in_turn()))
+    except TimeoutError:
+        raise DeadlineExceededError(f"not finished within {deadline:g} s") from None
+
+
+def create_app() -> FastAPI:
+    """Return the gateway's app; `app.state.surface` is set when its service starts."""
+    app = FastAPI(
+        title="Bandstand",
+        version=__version__,
+        description=_DESCRIPTION,
+        redoc_url=None,
+        # BentoML's middleware opens the request's span, where spans are exported at all.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    _add_answers(app)
+    add_model_routes(app)
+    _add_health(app)
+    _add_errors(app)
+    return app
+
+
+def _add_answers(app: FastAPI) -> None:
+    @app.post(
+        "/predict",
+        response_model=GenreAnswer,
+        responses=REFUSALS,
+        openapi_extra=_audio_body(model_name=_MODEL_NAME, top_k=_TOP_K),
+        summary="Genre of a recording",
+    )
+    async def predict(
+        request: Request,
+        model_name: Annotated[str | None, Query(max_length=64)] = None,
+        top_k: Annotated[int, Query(ge=1, le=1000)] = DEFAULT_TOP_K,
+    ) -> Response:
+        surface: Surface = request.app.state.surface
+        return await _answer(
+            request,
+            GenreOptions,
+            lambda intake: surface.genre.predict(
+                intake.audio, model=intake.options.model_name, top_k=intake.options.top_k
+            ),
+        )
+
+    @app.post(
+        "/detect/instruments",
+        response_model=InstrumentsAnswer,
+        responses=REFUSALS,
+        openapi_extra=_audio_body(model_name=_MODEL_NAME, threshold=_THRESHOLD),
+        summary="Instruments of a recording, acoustic or electronic",
+    )
+    async def detect_instruments(
+        request: Request,
+        model_name: Annotated[str | None, Query(max_length=64)] = None,
+        threshold: Annotated[float, Query(ge=0, le=1)] = DEFAULT_THRESHOLD,
+    ) -> Response:
+        surface: Surface = request.app.state.surface
+        return await _answer(
+            request,
+            InstrumentsOptions,
+            lambda intake: surface.instruments.detect(
+                intake.audio, model=intake.options.model_name, threshold=intake.options.threshold
+            ),
+        )
+
+    @app.post(
+        "/analyze/features",
+        response_model=FeaturesAnswer,
+        responses=REFUSALS,
+        openapi_extra=_audio_body(),
+        summary="Audio features of a recording, tempo included",
+    )
+    async def analyze_features(request: Request) -> Response:
+        surface: Surface = request.app.state.surface
+        return await _answer(
+            request, Options, lambda intake: surface.features.analyze(intake.audio)
+        )
+
+
+def _add_health(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return RedirectResponse("/docs")
+
+    @app.get("/livez", response_model=HealthAnswer, summary="Is the process alive?")
+    async def livez() -> Response:
+        return json_response(HealthAnswer(status="ok", version=__version__))
+
+    not_ready: dict[int | str, dict[str, Any]] = {
+        503: {"model": HealthAnswer, "description": "Some part does not answer."}
+    }
+
+    @app.get("/readyz", response_model=HealthAnswer, responses=not_ready, summary="Can it answer?")
+    @app.get("/health", response_model=HealthAnswer, responses=not_ready, summary="As /readyz")
+    async def readyz(request: Request) -> Response:
+        health = await request.app.state.surface.health()
+        return json_response(health, 200 if health.status == "ok" else 503)
+
+    @app.get(
+        "/metrics",
+        summary="Prometheus metrics of all processes",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        def collect() -> bytes:
+            if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+                return generate_latest(REGISTRY)
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+
+        return Response(await asyncio.to_thread(collect), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(BandstandError)
+    async def typed(_request: Request, error: BandstandError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return error_response(MalformedRequestError(f"{where}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:  # noqa: PLR2004
+            return error_response(RouteNotFoundError(f"there is no {request.url.path}"))
+        if error.status_code == 405:  # noqa: PLR2004
+            response = error_response(
+                MethodNotAllowedError(f"{request.url.path} does not answer {request.method}")
+            )
+            response.headers.update(error.headers or {})
+            return response
+        return error_response(MalformedRequestError(str(error.detail)))
+
+    @app.exception_handler(ClientGone)
+    async def gone(_request: Request, _error: ClientGone) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, _error: Exception) -> Response:
+        return error_response(BandstandError("an internal error; the log has it"))

@@ -1,0 +1,100 @@
+"""What the preprocessor and the model runners have in common: one block in, one block out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+import bentoml
+from _bentoml_sdk.io_models import IORootModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bandstand.errors import BandstandError, DeadlineExceededError
+from bandstand.runners.base import Array
+from bandstand.runners.wire import pack, unpack
+from bandstand.settings import Settings
+from bandstand.telemetry import configure_logs, request_id
+from bandstand_bentos.drain import outlive_gateway
+from bandstand_bentos.wiring import GATEWAY
+
+logger = logging.getLogger("bandstand.worker")
+
+Arrays = dict[str, Array]
+Facts = dict[str, Any]
+Work = Callable[[Arrays, Facts], Awaitable[tuple[Arrays, Facts]]]
+
+
+class ClientGoneError(DeadlineExceededError):
+    """Nobody waits for this answer any more."""
+
+    error_type = "client_gone"
+
+
+async def answer(block: bytes, work: Work) -> bytes:
+    """Run `work` on an unpacked block; a failure travels as `error` in the answer's facts."""
+    try:
+        arrays, facts = unpack(block)
+        request_id.set(facts.get("request_id", "-"))
+        return pack(*await work(arrays, facts))
+    except BandstandError as error:
+        return pack({}, {"error": error.to_fields()})
+    except Exception:
+        logger.exception("a worker failed")
+        return pack({}, {"error": BandstandError("internal error").to_fields()})
+
+
+def client_waits(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
+    """Return a check of whether the caller of this request is still connected."""
+    request = context.request
+
+    async def still_wanted() -> bool:
+        return not await request.is_disconnected()
+
+    return still_wanted
+
+
+def start_worker(settings: Settings) -> None:
+    """Set up a worker process; call it in its start-up hook."""
+    configure_logs(settings)
+    # A little longer than the gateway takes at most: its last answers still come through here.
+    outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)
+
+
+class Block(IORootModel[bytes]):  # type: ignore[misc]
+    """The wire's block as BentoML's input and output: the body, as it is.
+
+    BentoML's own `bytes` works out a JSON schema at every call, which costs more than the call.
+    """
+
+    __root_input__ = True
+    media_type: ClassVar[str | None] = "application/octet-stream"
+
+    @classmethod
+    async def from_http_request(cls, request: Request, _serde: object) -> Block:
+        """Take a request's body."""
+        return cls(await request.body())
+
+    @classmethod
+    async def to_http_response(cls, obj: bytes, _serde: object) -> Response:
+        """Make a body of an answer."""
+        return Response(obj, media_type=cls.media_type)
+
+
+class RefusePickles:
+    """Middleware: BentoML's own wire format is pickle, and nothing of ours ever unpickles."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] == "http" and any(
+            name == b"content-type" and b"pickle" in value for name, value in scope["headers"]
+        ):
+            await send({"type": "http.response.start", "status": 415, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self._app(scope, receive, send)

@@ -1,0 +1,153 @@
+"""What the sync and the async gRPC client set up alike: channels, identity, sizes, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bandstand_client.errors import TooLargeError
+from bandstand_client.keys import authorization
+from bandstand_client.kserve import InferCall, error_of
+from bandstand_client.policy import Timeouts
+
+MAX_UPLOAD_BYTES = 64 * 1024 * 1024
+"""What a server accepts unless it was told otherwise (`BANDSTAND_MAX_UPLOAD_BYTES`)."""
+
+# Of a message, beside the audio in it.
+_ENVELOPE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM form.
+
+    Attributes:
+        root_certificates: who may vouch for the server; None: the system's authorities.
+        private_key: the client's own, where the server asks who it is.
+        certificate_chain: that belongs to it.
+    """
+
+    root_certificates: Path | str | None = None
+    private_key: Path | str | None = None
+    certificate_chain: Path | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """Where a server is and how to talk to it.
+
+    Attributes:
+        url: host:port, without a scheme.
+        tls: None: no encryption.
+        api_key: sent as a bearer token; it appears in no repr and no log.
+        max_upload_bytes: most bytes of audio in one call.
+
+    Raises:
+        ValueError: no usable address or key.
+    """
+
+    url: str
+    tls: Tls | None
+    timeouts: Timeouts
+    max_upload_bytes: int
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if "://" in self.url or ":" not in self.url:
+            raise ValueError(f"url must look like host:8001, not {self.url!r}")
+        if self.api_key is not None:
+            authorization(self.api_key)
+
+    def client_options(self) -> dict[str, Any]:
+        """Return the arguments of tritonclient's `InferenceServerClient`."""
+        most = self.max_upload_bytes + _ENVELOPE_BYTES
+        options: dict[str, Any] = {
+            "url": self.url,
+            "channel_args": [
+                ("grpc.max_send_message_length", most),
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.min_reconnect_backoff_ms", round(self.timeouts.connect * 1000)),
+                # The pauses between tries are the policy's; the channel shall not add its own.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        }
+        if self.tls is not None:
+            files = {
+                "root_certificates": self.tls.root_certificates,
+                "private_key": self.tls.private_key,
+                "certificate_chain": self.tls.certificate_chain,
+            }
+            options |= {name: None if p is None else str(p) for name, p in files.items()}
+            options["ssl"] = True
+        return options
+
+    def headers(self, request_id: str) -> dict[str, str]:
+        """Return the metadata of one call."""
+        headers = {"x-request-id": request_id}
+        if self.api_key is not None:
+            headers["authorization"] = authorization(self.api_key)
+        return headers
+
+    def check_size(self, content: bytes) -> bytes:
+        """Return `content` if the server would take it.
+
+        Raises:
+            TooLargeError: it would not.
+        """
+        if len(content) > self.max_upload_bytes:
+            raise TooLargeError(
+                f"the audio is larger than {self.max_upload_bytes} bytes",
+                status=413,
+                error_type="payload_too_large",
+            )
+        return content
+
+
+def load_library() -> Any:
+    """Return `tritonclient.grpc`.
+
+    Raises:
+        ImportError: it is not installed; the message says what to install.
+    """
+    try:
+        import tritonclient.grpc
+        import tritonclient.grpc.aio
+    except ImportError as error:
+        raise ImportError(
+            "the gRPC clients need the Triton client: pip install 'bandstand[triton]'"
+        ) from error
+    return tritonclient.grpc
+
+
+def infer_options(call: InferCall[Any], request_id: str) -> dict[str, Any]:
+    """Return the arguments of tritonclient's `infer`."""
+    from tritonclient.grpc import InferInput
+    from tritonclient.utils import np_to_triton_dtype
+
+    inputs = []
+    for name, array in call.inputs.items():
+        tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    version = "" if call.version is None else str(call.version)
+    return {
+        "model_name": call.model,
+        "inputs": inputs,
+        "model_version": version,
+        "request_id": request_id,
+    }
+
+
+@contextmanager
+def triton_errors(request_id: str) -> Iterator[None]:
+    """Turn tritonclient's errors into the clients' own."""
+    from tritonclient.utils import InferenceServerException
+
+    try:
+        yield
+    except InferenceServerException as error:
+        raise error_of(str(error.message()), error.status(), request_id) from error

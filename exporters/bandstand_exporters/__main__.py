@@ -1,0 +1,113 @@
+"""Export models into the repository: `python -m bandstand_exporters export NAME`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bandstand.errors import BandstandError
+from bandstand.models.precision import WeightPrecision
+from bandstand.settings import get_settings
+
+if TYPE_CHECKING:  # it brings numpy, which help does without
+    from bandstand_exporters.export import Exported
+
+REPOSITORY = get_settings().repository
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Turn checkpoints into proven ONNX models."""
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="The card's name, as in `genre_features`.")],
+    *,
+    repository: Annotated[
+        Path, typer.Option(help="The model repository that gets the new version.")
+    ] = REPOSITORY,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Where the checkpoint is, if not where the card says."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Its branch, tag or commit, if that is a hub's.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="What it must hash to, if not to what the card says.")
+    ] = None,
+    precision: Annotated[WeightPrecision, typer.Option(help="Of the weights.")] = "fp32",
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Steps, and how it ended, as JSON Lines.")
+    ] = False,
+) -> None:
+    """Export the model of a card, prove it against its source, and install it."""
+    from bandstand.models.card import get_card
+    from bandstand.models.repository import ModelRepository
+    from bandstand.models.source import SourceCache, moved
+    from bandstand_exporters.export import export as export_card
+
+    # It warns of every operator of torchvision, which no model here has.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    tell = _Lines(name) if json_lines else _Words(name)
+    try:
+        card = get_card(name)
+        source = card.source
+        if checkpoint is not None:
+            source = moved(source, checkpoint, revision)
+        if sha256 is not None:
+            source = source.model_copy(update={"sha256": sha256})
+        exported = export_card(
+            card,
+            ModelRepository(repository),
+            SourceCache(get_settings().cache_dir),
+            checkpoint=source,
+            precision=precision,
+            on_step=tell.step,
+        )
+    except BandstandError as error:
+        tell.failure(error)
+        raise typer.Exit(1) from error
+    tell.success(exported, repository)
+
+
+class _Words:
+    """Tells people."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def step(self, step: str) -> None:
+        typer.echo(f"{self._name}: {step}", err=True)
+
+    def failure(self, error: BandstandError) -> None:
+        typer.echo(f"{error.error_type}: {error}", err=True)
+
+    def success(self, exported: Exported, repository: Path) -> None:
+        typer.echo(f"installed {self._name} version {exported.version} in {repository}")
+        typer.echo(exported.report.to_json().decode())
+
+
+class _Lines(_Words):
+    """Tells programs, one JSON object a line on standard output."""
+
+    def step(self, step: str) -> None:
+        typer.echo(json.dumps({"step": step}))
+
+    def failure(self, error: BandstandError) -> None:
+        typer.echo(json.dumps(error.to_fields()))
+
+    def success(self, exported: Exported, _repository: Path) -> None:
+        report = json.loads(exported.report.to_json())
+        typer.echo(json.dumps({"version": exported.version, "report": report}))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,231 @@
+"""From a card to an installed model: open the source, export, prove, install with its report."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import cast
+
+import numpy as np
+
+from bandstand.errors import CardError, RepositoryError, UnavailableError
+from bandstand.models.card import Card, Source
+from bandstand.models.precision import WeightPrecision
+from bandstand.models.repository import (
+    LABELS_FILE,
+    MODEL_FILE,
+    REPORT_FILE,
+    ModelRepository,
+)
+from bandstand.models.source import SourceCache, sha256_of, source_files, source_sha256
+from bandstand.runners.host_front_end import NETWORK_FILE
+from bandstand_exporters.cut import cut_front_end, has_host_form, prove_cut
+from bandstand_exporters.precision import lower, lowered_card
+from bandstand_exporters.proof import Proof, prove
+from bandstand_exporters.source_model import Exporter
+from bandstand_exporters.traces import remove_traces
+
+PACKAGES = ("bandstand", "numpy", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What stays beside an exported model as `report.json`.
+
+    Attributes:
+        card: its name.
+        created: date and time, UTC, ISO 8601.
+        source_sha256: of the checkpoint it was made from.
+        model_sha256: of the ONNX file.
+        examples: the inputs that it was proven with, in words.
+        framework: what the checkpoint ran in for the comparison.
+        precision: of the ONNX file's weights.
+        versions: of Python and the packages that took part.
+        peak_memory_bytes: the most that the exporting process held at once.
+    """
+
+    card: str
+    created: str
+    source_uri: str
+    source_sha256: str
+    source_bytes: int
+    model_sha256: str
+    model_bytes: int
+    examples: str
+    framework: str
+    precision: WeightPrecision
+    versions: dict[str, str]
+    export_seconds: float
+    proof_seconds: float
+    peak_memory_bytes: int
+    proof: Proof
+
+    def to_json(self) -> bytes:
+        """Return the content of `report.json`."""
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An installed model: its version number and its report."""
+
+    version: int
+    report: Report
+
+
+def export(
+    card: Card,
+    repository: ModelRepository,
+    cache: SourceCache,
+    *,
+    checkpoint: Source | None = None,
+    precision: WeightPrecision = "fp32",
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Export the model of a card and install it as a new version.
+
+    Args:
+        card: what the model must be.
+        repository: gets the new version.
+        cache: where checkpoints are.
+        checkpoint: where it is, if not where the card says.
+        precision: of the weights; the proof of a smaller one allows more.
+        on_step: told what is done next.
+
+    Raises:
+        CardError: no exporter for its architecture.
+        UnavailableError: a package that the export needs is not installed.
+        SourceError: the checkpoint cannot be read.
+        ChecksumError: it is not what the card promises.
+        CheckpointError: it is not of the card's architecture, or is damaged.
+        ModelMismatchError: the export does not fit the card or the source; nothing is installed.
+        RepositoryError: the repository, or a temporary file, cannot be written.
+    """
+    checkpoint = checkpoint or card.source
+    on_step("opening the checkpoint")
+    path = cache.resolve(checkpoint)
+    with _extras_needed(card), tempfile.TemporaryDirectory() as directory:
+        source = _exporter(card).open_source(card, path)
+        files: dict[str, Path | bytes] = {}
+        if not card.labels:
+            card = card.with_labels(source.labels)
+            files[LABELS_FILE] = (json.dumps(source.labels, indent=2) + "\n").encode()
+        examples = source.examples()
+        model_path = Path(directory) / MODEL_FILE
+        on_step("writing the graph")
+        with _timed() as export_seconds, _disk_needed(directory):
+            source.write_onnx(model_path)
+            remove_traces(model_path)
+        on_step("proving it against its source")
+        with _timed() as proof_seconds:
+            proof = prove(card, model_path, source, examples.inputs)
+            if has_host_form(card):
+                network_path = model_path.with_name(NETWORK_FILE)
+                cut_front_end(card, model_path, network_path)
+                prove_cut(card, model_path, source, examples.inputs)
+                files[NETWORK_FILE] = network_path
+        if precision != "fp32":
+            files.pop(NETWORK_FILE, None)  # of the weights as they were
+            on_step(f"lowering it to {precision}, and proving that")
+            with _disk_needed(directory):
+                lower(model_path, precision)
+            logits = source.run(examples.inputs)[card.outputs[0].name]
+            lowered = lowered_card(card, precision, float(np.abs(logits).max()))
+            proof = prove(lowered, model_path, source, examples.inputs)
+        seen = source_sha256(checkpoint, path)
+        report = Report(
+            card=card.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            source_uri=card.source.uri if seen == card.source.sha256 else checkpoint.uri,
+            source_sha256=seen,
+            source_bytes=sum(file.stat().st_size for file in source_files(checkpoint, path)),
+            model_sha256=sha256_of(model_path),
+            model_bytes=model_path.stat().st_size,
+            examples=examples.description,
+            framework=source.framework,
+            precision=precision,
+            versions=_versions(),
+            export_seconds=export_seconds[0],
+            proof_seconds=proof_seconds[0],
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            proof=proof,
+        )
+        on_step("installing it")
+        files |= {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
+        installed = repository.install(card.name, files)
+        if find_spec("tritonclient") is not None:  # else `bandstand triton` does it
+            from bandstand.triton.config import write_config
+
+            write_config(repository, card.name)
+        return Exported(installed, report)
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **packages}
+
+
+@contextmanager
+def _extras_needed(card: Card) -> Iterator[None]:
+    """Say which extra of Bandstand brings a package that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = _extra_with(package)
+        raise UnavailableError(
+            f"exporting {card.name} needs {package}: pip install 'bandstand[{extra}]'"
+        ) from error
+
+
+def _extra_with(package: str) -> str:
+    """Return the extra that brings a package; they are called alike where it matters."""
+    for requirement in requires("bandstand") or []:
+        found = re.match(rf"{re.escape(package)}\b.*extra == ['\"](\w+)['\"]", requirement)
+        if found:
+            return found[1]
+    return "export"
+
+
+@contextmanager
+def _disk_needed(directory: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryError(
+            f"could not write to {directory}: {error.strerror or error}; free some space, or set "
+            "TMPDIR to where there is some"
+        ) from error
+
+
+def _exporter(card: Card) -> Exporter:
+    name = f"bandstand_exporters.{card.architecture}"
+    try:
+        return cast("Exporter", importlib.import_module(name))
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise CardError(
+            f"{card.name}: no exporter for the architecture {card.architecture!r}"
+        ) from error
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """Yield a list that holds the seconds it took when the block has ended."""
+    seconds: list[float] = []
+    started = perf_counter()
+    yield seconds
+    seconds.append(round(perf_counter() - started, 3))

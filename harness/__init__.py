@@ -1,0 +1,6 @@
+"""What tests and benchmarks share: servers, checkpoints, recordings. It is not installed."""
+
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""

@@ -1,0 +1,609 @@
+"""The commands, their options and their help; what they do is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from bandstand import __version__
+from bandstand.models.precision import WeightPrecision
+from bandstand_cli.failures import told
+
+
+class _Commands(TyperGroup):
+    """Tells errors in one line; a traceback is for those who ask for it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with told(debug=ctx.params["debug"]):
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(no_args_is_help=True, help="What models there are, and getting more.")
+app.add_typer(models_app, name="models")
+
+
+def _http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} does not look like http://127.0.0.1:3000")
+    return url
+
+
+def _server_address(address: str) -> str:
+    schemes = ("http://", "https://", "grpc://", "grpcs://")
+    if not address.startswith(schemes):
+        raise typer.BadParameter(
+            f"{address!r} looks like neither http://127.0.0.1:3000 nor grpc://127.0.0.1:8001"
+        )
+    return address
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="RECORDING…", help="Audio files, directories of them, or URLs."),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        callback=_http_url,
+        help="Ask this server instead of working here; its key comes from BANDSTAND_API_KEY.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, as they finish.")]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="One row a recording; - for stdout.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="How many at once (here: one a core; at a server: 8)."
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bandstand {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bandstand(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks (BANDSTAND_LOG_LEVEL=DEBUG does too).")
+    ] = False,
+) -> None:
+    """Hears what genre music is, and more: here, or as a server.
+
+    [cyan]bandstand classify song.mp3[/cyan]      the genre of a song, without a server
+
+    [cyan]bandstand serve[/cyan]                  the same over HTTP, at http://127.0.0.1:3000
+
+    Settings are environment variables, BANDSTAND_…
+    """
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[
+        str | None, typer.Option(show_default="127.0.0.1", help="Address to listen on.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, show_default="3000", help="Port.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="by cores", help="Processes that decode audio."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="by cores", help="Compute threads of one model."),
+    ] = None,
+    log_format: Annotated[
+        Literal["json", "text"] | None,
+        typer.Option(show_default="json", help="For programs, or for people."),
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Answer this recording once, when ready."),
+    ] = None,
+) -> None:
+    """Serve the models over HTTP until Ctrl-C or SIGTERM.
+
+    [cyan]bandstand serve[/cyan]                               its /docs tell what it answers
+
+    [cyan]bandstand serve --host 0.0.0.0 --port 8080[/cyan]    for other machines too
+
+    [cyan]bandstand serve --log-format text[/cyan]             with logs for people
+
+    Every option is a setting as well (BANDSTAND_PORT=8080); the option wins.
+    """
+    from bandstand_cli.server import run_server
+
+    given = {
+        "host": host,
+        "port": port,
+        "preprocess_workers": workers,
+        "threads_per_runner": threads,
+        "log_format": log_format,
+    }
+    run_server({name: value for name, value in given.items() if value is not None}, sample)
+
+
+Port = Annotated[int, typer.Option(min=1, max=65535)]
+
+
+@app.command()
+def triton(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    http_port: Port = 8000,
+    grpc_port: Port = 8001,
+    metrics_port: Port = 8002,
+    repository: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, show_default="BANDSTAND_REPOSITORY", help="Whose models."),
+    ] = None,
+    model_control: Annotated[
+        Literal["explicit", "none", "poll"],
+        typer.Option(help="Loaded and unloaded by clients, never, or as the repository changes."),
+    ] = "explicit",
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare-only", help="Install the server and write its configs.")
+    ] = False,
+    docker: Annotated[
+        bool, typer.Option("--docker", help="Show how to run NVIDIA's image instead.")
+    ] = False,
+) -> None:
+    """Serve the models with NVIDIA Triton: KServe v2 over gRPC and HTTP, until Ctrl-C.
+
+    [cyan]bandstand triton[/cyan]                    a real server, no container needed
+
+    [cyan]bandstand triton --docker[/cyan]           the same on GPUs, in NVIDIA's image
+
+    The first time, the server is installed into an environment of its own (some 200 MB).
+    """
+    from bandstand_cli import triton as command
+
+    options = command.options_for(
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        repository=repository,
+        model_control=model_control,
+    )
+    if docker:
+        command.show_docker(options)
+    elif prepare_only:
+        command.prepare_only(options)
+    else:
+        command.serve(options)
+
+
+@app.command()
+def classify(
+    ctx: typer.Context,
+    inputs: Inputs,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model to ask (`bandstand models list`)."),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="Genres in `predictions` of --json.")
+    ] = 3,
+    server: Server = None,
+    json: Json = False,
+    csv: Csv = None,
+    jobs: Jobs = None,
+) -> None:
+    """Name the genre of recordings.
+
+    [cyan]bandstand classify song.mp3[/cyan]                      a chart of its genres
+
+    [cyan]bandstand classify ~/Music --csv genres.csv[/cyan]      a whole collection
+
+    [cyan]bandstand classify ~/Music --json | jq .primary_genre[/cyan]
+
+    [cyan]bandstand classify song.mp3 --server http://127.0.0.1:3000[/cyan]
+
+    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
+    """
+    from bandstand_cli import listen
+
+    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
+    listen.classify(inputs, model, top_k, options)
+
+
+@app.command()
+def instruments(
+    ctx: typer.Context,
+    inputs: Inputs,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", show_default="the best there is", help="A model with instruments."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", "-t", min=0, max=1, help="Least probability to list, 0 to 1."),
+    ] = None,
+    server: Server = None,
+    json: Json = False,
+    csv: Csv = None,
+    jobs: Jobs = None,
+) -> None:
+    """Name the instruments of recordings, and whether they are acoustic or electronic.
+
+    [cyan]bandstand instruments song.mp3[/cyan]                    a chart of what plays
+
+    [cyan]bandstand instruments ~/Music --csv instruments.csv[/cyan]
+
+    [cyan]bandstand instruments song.mp3 --json | jq .primary[/cyan]
+
+    It takes a model that is not embedded: [cyan]bandstand models pull tags_jamendo[/cyan]
+
+    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
+    """
+    from bandstand_cli import listen
+
+    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
+    listen.instruments(inputs, model, threshold, options)
+
+
+@app.command()
+def features(
+    ctx: typer.Context,
+    inputs: Inputs,
+    *,
+    server: Server = None,
+    json: Json = False,
+    csv: Csv = None,
+    jobs: Jobs = None,
+) -> None:
+    """Compute the audio features of recordings, tempo included.
+
+    [cyan]bandstand features song.mp3[/cyan]                       the most telling ones
+
+    [cyan]bandstand features ~/Music --csv features.csv[/cyan]     all of them, a column each
+
+    [cyan]bandstand features song.mp3 --json | jq .tempo_bpm[/cyan]
+
+    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
+    """
+    from bandstand_cli import listen
+
+    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
+    listen.features(inputs, options)
+
+
+@app.command()
+def diagnose(
+    card: Annotated[
+        str, typer.Argument(metavar="CARD", help="A model's name, or the path of a card (.yaml).")
+    ],
+    *,
+    features: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, metavar="FILE.npy", help="What the model was trained on."
+        ),
+    ],
+    audio: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, metavar="FILE", help="The recording they were made of."
+        ),
+    ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, metavar="OUT.png", help="Draw both, and the difference."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Find out whether a card's front end makes the features that its model was trained on.
+
+    [cyan]bandstand diagnose tags_msd --features song.npy --audio song.mp3[/cyan]
+
+    [cyan]bandstand diagnose card.yaml --features song.npy --audio song.mp3 --plot song.png[/cyan]
+
+    Where it does not, the usual settings are tried, and the lines of the card to change shown.
+
+    Exit code: 0 when it does, 1 when it does not or something failed, 2 when the command was wrong.
+    """
+    from bandstand_cli.diagnose import run
+
+    run(card, features, audio, plot, as_json=json)
+
+
+@app.command()
+def bench(
+    scenario: Annotated[
+        Literal["single-stream", "server", "offline", "sweep", "all"],
+        typer.Argument(help="What the load looks like."),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECORDING…",
+            show_default="the samples that come with Bandstand",
+            help="Audio files, or directories of them.",
+        ),
+    ] = None,
+    *,
+    server: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            callback=_server_address,
+            help="Bandstand (http, https) or Triton (grpc, grpcs); a key comes from "
+            "BANDSTAND_API_KEY.",
+        ),
+    ] = "http://127.0.0.1:3000",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model to ask (`bandstand models list`)."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.05, help="server: requests a second; with --find, the first to try."),
+    ] = None,
+    find: Annotated[
+        bool, typer.Option("--find", help="server: search for the highest rate that holds.")
+    ] = False,
+    p99_ms: Annotated[
+        float, typer.Option("--p99-ms", min=0.1, help="server: highest p99 latency.")
+    ] = 500.0,
+    levels: Annotated[
+        str, typer.Option(metavar="N,N,…", help="sweep: requests under way at a time.")
+    ] = "1,2,4,8,16,32",
+    in_flight: Annotated[
+        int, typer.Option(min=1, help="offline: requests under way at a time.")
+    ] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Shortest duration of a run.")] = 20.0,
+    requests: Annotated[int, typer.Option(min=1, help="Least number of requests in a run.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the order of recordings and of arrivals.")] = 0,
+    late_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of requests that may be sent late."),
+    ] = 0.05,
+    allow_cache: Annotated[
+        bool, typer.Option("--allow-cache", help="Measure answers from the server's caches, too.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write every figure.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write a page with charts.")
+    ] = None,
+) -> None:
+    """Test a running server under load, in the shapes of MLPerf inference.
+
+    [cyan]bandstand bench single-stream[/cyan]                one at a time: its p90
+
+    [cyan]bandstand bench server --rate 5 --p99-ms 800[/cyan] random arrivals, bounded p99
+
+    [cyan]bandstand bench server --find ~/Music[/cyan]        the highest rate that holds
+
+    [cyan]bandstand bench offline --in-flight 32[/cyan]       seconds of audio a second
+
+    [cyan]bandstand bench sweep --levels 1,4,16[/cyan]        latency over throughput
+
+    [cyan]bandstand bench all --html page.html[/cyan]         all of it, as a page
+
+    [cyan]bandstand bench sweep --server grpc://127.0.0.1:8001[/cyan]
+
+    Start the server with BANDSTAND_FEATURE_CACHE_ENTRIES=0: its cache would be measured instead.
+
+    Every answer is compared with what the same model says in process, in f32.
+
+    Exit code: 0, 1 when a bound or 99 % accuracy is missed or a request failed, 2 when the command
+    was wrong.
+    """
+    from bandstand_cli import bench
+    from bandstand_loadtest.runs import Bounds
+    from bandstand_loadtest.scenarios import Plan
+
+    options = bench.Options(
+        scenario=scenario,
+        address=server,
+        model=model,
+        rate=rate,
+        find=find or (scenario == "all" and rate is None),
+        levels=bench.read_levels(levels),
+        in_flight=in_flight,
+        plan=Plan(seconds, requests, seed, Bounds(p99_ms, late_share, allow_cache)),
+        json=json,
+        html=html,
+    )
+    bench.run(inputs or [], options)
+
+
+@models_app.command("list")
+def models_list(
+    server: Server = None, json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """List every model, installed or not.
+
+    [cyan]bandstand models list[/cyan]
+
+    [cyan]bandstand models list --server http://127.0.0.1:3000[/cyan]    what a server has
+    """
+    from bandstand_cli import models
+
+    models.show_list(server, as_json=json)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="As `bandstand models list` has it.")],
+    server: Server = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show one model: where it comes from, how good it is, the proof of its export.
+
+    [cyan]bandstand models show genre_features[/cyan]
+    """
+    from bandstand_cli import models
+
+    models.show_one(name, server, as_json=json)
+
+
+OneModel = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="As `bandstand models list` has it.")
+]
+AllModels = Annotated[bool, typer.Option("--all", help="Every model there is a card of.")]
+AllowUnverified = Annotated[
+    bool,
+    typer.Option("--allow-unverified", help="Take a checkpoint that no sha256 vouches for."),
+]
+
+
+@models_app.command("pull")
+def models_pull(
+    name: OneModel = None,
+    *,
+    everything: AllModels = False,
+    allow_unverified: AllowUnverified = False,
+) -> None:
+    """Get a model's checkpoint, export it, prove the export, and install it.
+
+    [cyan]bandstand models pull genre_mfcc_cnn[/cyan]
+
+    [cyan]bandstand models pull --all[/cyan]
+
+    A download that was cut off goes on where it stopped. What is installed already is left alone.
+
+    Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
+    """
+    from bandstand_cli import install
+
+    install.pull(name, everything=everything, allow_unverified=allow_unverified)
+
+
+@models_app.command("export")
+def models_export(
+    name: OneModel = None,
+    *,
+    everything: AllModels = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|HUB_ID", help="This checkpoint; by itself, the card's, if it is here."
+        ),
+    ] = None,
+    precision: Annotated[WeightPrecision, typer.Option(help="Of the weights.")] = "fp32",
+    allow_unverified: AllowUnverified = False,
+) -> None:
+    """Export a checkpoint that is here, prove the export, and install it as a new version.
+
+    [cyan]bandstand models export --all[/cyan]    whatever is in the cache or the data folder
+
+    [cyan]bandstand models export genre_mfcc_cnn --checkpoint genre_classifier.keras[/cyan]
+
+    [cyan]bandstand models export genre_features --precision int8[/cyan]
+
+    [cyan]bandstand models export genre_mfcc_cnn --checkpoint me/mine --allow-unverified[/cyan]
+
+    Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
+    """
+    from bandstand_cli import install
+
+    options = install.ExportOptions(checkpoint, precision, allow_unverified)
+    install.export(name, options, everything=everything)
+
+
+@models_app.command("remove")
+def models_remove(
+    name: Annotated[str, typer.Argument(help="As `bandstand models list` has it.")],
+    *,
+    version: Annotated[
+        int | None, typer.Option(min=1, show_default="all of them", help="This version only.")
+    ] = None,
+) -> None:
+    """Remove a model from this installation.
+
+    [cyan]bandstand models remove genre_mfcc_cnn[/cyan]
+
+    [cyan]bandstand models remove genre_mfcc_cnn --version 1[/cyan]
+    """
+    from bandstand_cli import install
+
+    install.remove(name, version)
+
+
+Serving = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        callback=_server_address,
+        help="Bandstand (http, https; its administrator's key comes from BANDSTAND_API_KEY), or a "
+        "Triton server of this repository (grpc, grpcs).",
+    ),
+]
+_OWN_SERVER = "http://127.0.0.1:3000"
+Served = Annotated[str, typer.Argument(metavar="NAME", help="As `bandstand models list` has it.")]
+
+
+@models_app.command("load")
+def models_load(
+    name: Served,
+    *,
+    version: Annotated[
+        int | None, typer.Option(min=1, show_default="the newest", help="This version.")
+    ] = None,
+    server: Serving = _OWN_SERVER,
+) -> None:
+    """Have a running server serve a model, or another version of it; no request is lost.
+
+    [cyan]bandstand models load genre_features[/cyan]                the newest version
+
+    [cyan]bandstand models load genre_features --version 1[/cyan]    that one, after restarts too
+
+    [cyan]bandstand models load genre_features --server grpc://127.0.0.1:8001[/cyan]
+    """
+    from bandstand_cli import control
+
+    control.load(server, name, version)
+
+
+@models_app.command("unload")
+def models_unload(name: Served, *, server: Serving = _OWN_SERVER) -> None:
+    """Have a running server serve a model no more, once what was begun is answered.
+
+    [cyan]bandstand models unload genre_mfcc_cnn[/cyan]
+    """
+    from bandstand_cli import control
+
+    control.unload(server, name)
+
+
+@models_app.command("rollback")
+def models_rollback(name: Served, *, server: Serving = _OWN_SERVER) -> None:
+    """Have a running server go back to the version before the one it serves.
+
+    [cyan]bandstand models rollback genre_features[/cyan]
+    """
+    from bandstand_cli import control
+
+    control.roll_back(server, name)

@@ -1,0 +1,129 @@
+"""The commands that change what a running server serves: `models load | unload | rollback`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import typer
+
+from bandstand.errors import ModelNotInstalledError, UnusableRequestError
+from bandstand.models.card import get_card
+from bandstand.models.repository import ModelRepository
+from bandstand.settings import get_settings
+from bandstand_cli.keys import api_key
+from bandstand_client.errors import BandstandClientError
+from bandstand_client.grpc import BandstandGrpc
+from bandstand_client.grpc_transport import Tls
+from bandstand_client.http import Bandstand
+
+
+def load(server: str, name: str, version: int | None) -> None:
+    """Have a version served; None: the newest."""
+    with _control(server) as control:
+        control.load(name, version)
+        _tell(name, control)
+
+
+def unload(server: str, name: str) -> None:
+    """Have a model served no more."""
+    with _control(server) as control:
+        control.unload(name)
+        _tell(name, control)
+
+
+def roll_back(server: str, name: str) -> None:
+    """Have the version before the one that is served, served again.
+
+    Raises:
+        ModelNotInstalledError: there is none before it.
+    """
+    with _control(server) as control:
+        served, installed = control.versions(name)
+        older = [version for version in installed if served and version < served]
+        if not older:
+            raise ModelNotInstalledError(f"{name} has no version before {served or 'any'}")
+        control.load(name, max(older))
+        _tell(name, control)
+
+
+class _Control(Protocol):
+    """A running server that models can be changed on."""
+
+    def load(self, name: str, version: int | None) -> None: ...
+
+    def unload(self, name: str) -> None: ...
+
+    def versions(self, name: str) -> tuple[int | None, tuple[int, ...]]:
+        """Return the version that is served, and those that are installed."""
+        ...
+
+
+class _Gateway:
+    """Bandstand's own server; it knows its repository."""
+
+    def __init__(self, client: Bandstand) -> None:
+        self._client = client
+
+    def load(self, name: str, version: int | None) -> None:
+        self._client.load_model(name, version)
+
+    def unload(self, name: str) -> None:
+        self._client.unload_model(name)
+
+    def versions(self, name: str) -> tuple[int | None, tuple[int, ...]]:
+        get_card(name)
+        (model,) = (m for m in self._client.models().models if m.name == name)
+        return model.version if model.status == "ready" else None, model.versions
+
+
+class _Triton:
+    """A Triton server of this machine's repository; its configs say which version is served."""
+
+    def __init__(self, client: BandstandGrpc) -> None:
+        self._client = client
+        self._repository = ModelRepository(get_settings().repository)
+
+    def load(self, name: str, version: int | None) -> None:
+        from bandstand.triton.config import choose_version  # the Triton client is an extra
+
+        before = self._repository.pinned(get_card(name).name)
+        choose_version(self._repository, name, version)
+        try:
+            self._client.load_model(name)
+        except BandstandClientError:
+            choose_version(self._repository, name, before)
+            raise
+
+    def unload(self, name: str) -> None:
+        self._client.unload_model(get_card(name).name)
+
+    def versions(self, name: str) -> tuple[int | None, tuple[int, ...]]:
+        ready = [
+            m.version for m in self._client.models().models if m.name == name and m.state == "READY"
+        ]
+        return max((v for v in ready if v), default=None), self._repository.versions(name)
+
+
+@contextmanager
+def _control(server: str) -> Iterator[_Control]:
+    parts = urlsplit(server)
+    if parts.scheme in ("http", "https"):
+        with Bandstand(server, api_key=api_key()) as client:
+            yield _Gateway(client)
+        return
+    tls = Tls() if parts.scheme == "grpcs" else None
+    try:
+        opened = BandstandGrpc(parts.netloc, api_key=api_key(), tls=tls)
+    except ImportError as error:
+        raise UnusableRequestError(str(error)) from error
+    with opened as triton:
+        yield _Triton(triton)
+
+
+def _tell(name: str, control: _Control) -> None:
+    served, installed = control.versions(name)
+    state = "is not served" if served is None else f"serves version {served}"
+    typer.echo(f"{name} {state}; installed: {', '.join(map(str, installed)) or 'none'}")

@@ -1,0 +1,299 @@
+"""The commands that change the repository: `models pull`, `models export`, `models remove`."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from bandstand.errors import BandstandError, ModelMismatchError, SourceError
+from bandstand.models.card import Card, Source, get_card, load_cards
+from bandstand.models.precision import WeightPrecision
+from bandstand.models.repository import ModelRepository, install_command
+from bandstand.models.source import SourceCache, moved, source_sha256
+from bandstand.settings import get_settings
+from bandstand_cli.failures import EXIT_FAILED, failure_of, show_failure
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")
+_OWNER_AND_NAME = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What `models export` was asked for."""
+
+    checkpoint: str | None
+    precision: WeightPrecision
+    allow_unverified: bool
+
+
+def pull(name: str | None, *, everything: bool, allow_unverified: bool) -> None:
+    """Get a checkpoint, or all of them, and install what it exports to."""
+
+    def pull_one(card: Card) -> None:
+        if (version := _installed_already(card)) is not None:
+            typer.echo(f"{card.name} version {version} is installed already")
+            return
+        source = _local_weights(card.source) or card.source
+        _export(card, _fetched(card.name, source, allow_unverified=allow_unverified), "fp32")
+
+    _each(_chosen(name, everything), pull_one)
+
+
+def export(name: str | None, options: ExportOptions, *, everything: bool) -> None:
+    """Export a checkpoint that is here, or that `--checkpoint` names; or all that are here."""
+    if everything and options.checkpoint is not None:
+        raise typer.BadParameter("--checkpoint is one model's, --all means every model")
+
+    def export_one(card: Card) -> None:
+        if options.checkpoint is not None:
+            named = _named_source(card, options)
+            source = _fetched(card.name, named, allow_unverified=options.allow_unverified)
+        elif (here := _source_here(card)) is not None:
+            source = here
+        elif everything:
+            typer.echo(f"{card.name} is skipped: {_not_here(card)}")
+            return
+        else:
+            raise SourceError(_not_here(card))
+        _export(card, source, options.precision)
+
+    _each(_chosen(name, everything), export_one)
+
+
+def remove(name: str, version: int | None) -> None:
+    """Remove one version of a model, or all of them.
+
+    Raises:
+        ModelNotFoundError: there is no card of that name, and nothing installed.
+        ModelNotInstalledError: the card is there, and nothing, or not that version, is installed.
+        RepositoryError: the repository is not writable.
+    """
+    repository = ModelRepository(get_settings().repository)
+    versions = repository.versions(name)
+    if not versions:
+        repository.latest(get_card(name).name)  # says what is wrong
+    for number in versions if version is None else (version,):
+        repository.remove(name, number)
+        typer.echo(f"removed {name} version {number}")
+    if find_spec("tritonclient") is not None:
+        from bandstand.triton.config import write_config
+
+        write_config(repository, name)
+
+
+def _chosen(name: str | None, everything: bool) -> list[Card]:
+    if (name is None) != everything:
+        raise typer.BadParameter("give the name of a model, or --all")
+    return list(load_cards().values()) if name is None else [get_card(name)]
+
+
+def _each(cards: Sequence[Card], work: Callable[[Card], None]) -> None:
+    """Do the work for every card; of several, one that fails does not stop the others."""
+    if len(cards) == 1:
+        work(cards[0])
+        return
+    failed = 0
+    for card in cards:
+        try:
+            work(card)
+        except BandstandError as error:
+            show_failure(failure_of(error), card.name)
+            failed += 1
+    if failed:
+        typer.echo(f"{failed} of {len(cards)} failed", err=True)
+        raise typer.Exit(EXIT_FAILED)
+
+
+# Where checkpoints are
+
+
+def _installed_already(card: Card) -> int | None:
+    """Return the newest version if it was made from the checkpoint that the card promises."""
+    repository = ModelRepository(get_settings().repository)
+    if not (versions := repository.versions(card.name)):
+        return None
+    try:
+        report = repository.report(card.name, versions[-1])
+    except ModelMismatchError:
+        return None
+    promised = card.source.sha256
+    return versions[-1] if promised and report.get("source_sha256") == promised else None
+
+
+def _named_source(card: Card, options: ExportOptions) -> Source:
+    """Return what `--checkpoint` means: a file or folder, a URI, or `owner/name` of the hub."""
+    name = options.checkpoint or ""
+    revision = None
+    if Path(name).exists():
+        uri = f"file:{Path(name).resolve()}"
+    elif "://" in name or name.startswith("file:"):
+        uri = name
+    elif _HUB_ID.fullmatch(name):
+        file = card.source.uri.rpartition("/")[2]
+        names_file = bool(card.source.files) or name.count("/") >= _OWNER_AND_NAME
+        uri = f"hf://{name}" if names_file else f"hf://{name}/{file}"
+    else:
+        raise typer.BadParameter(
+            f"{name!r} is no file that exists, no URI, and no owner/name of the hub"
+        )
+    if uri == card.source.uri:
+        revision = card.source.revision
+    sha256 = None if options.allow_unverified else card.source.sha256
+    return moved(card.source, uri, revision).model_copy(update={"sha256": sha256})
+
+
+def _source_here(card: Card) -> Source | None:
+    """Return where the card's checkpoint lies on this machine, if it does."""
+    if (local := _local_weights(card.source)) is not None:
+        return local
+    if card.source.sha256 is None:
+        return None  # unverified content is never taken from the cache
+    try:
+        path = SourceCache(get_settings().cache_dir).resolve(card.source, offline=True)
+    except SourceError:
+        return None
+    return card.source.model_copy(update={"uri": f"file:{path}", "revision": None})
+
+
+def _local_weights(source: Source) -> Source | None:
+    """Return where the data folder has content with the sha256 of a source, whatever its name."""
+    directory = get_settings().data_dir / "weights"
+    if source.sha256 is None or not directory.is_dir():
+        return None
+    suffix = Path(source.uri).suffix
+    for path in sorted(directory.iterdir()):
+        alike = path.is_dir() if source.files else path.is_file() and path.suffix == suffix
+        try:
+            if alike and source_sha256(source, path) == source.sha256:
+                return source.model_copy(update={"uri": f"file:{path}", "revision": None})
+        except OSError:  # another model's folder, or not for us to read
+            continue
+    return None
+
+
+def _not_here(card: Card) -> str:
+    return (
+        f"the checkpoint of {card.name} is not on this machine: `{install_command(card.name)}` "
+        "gets it, `bandstand models export --checkpoint` takes one from elsewhere"
+    )
+
+
+def _fetched(name: str, source: Source, *, allow_unverified: bool) -> Source:
+    """Download a source where it is not here, and return it with the sha256 that it has."""
+    cache = SourceCache(get_settings().cache_dir)
+    with _download_bar(name) as progress:
+        path = cache.resolve(source, progress=progress, allow_unverified=allow_unverified)
+    return source.model_copy(update={"sha256": source_sha256(source, path)})
+
+
+@contextmanager
+def _download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show bytes and rate on standard error; without a terminal, the end of it."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    tasks: list[Any] = []
+
+    def tell(done: int, total: int | None) -> None:
+        if not tasks:
+            bar.start()
+            tasks.append(bar.add_task(f"getting {name}", total=total))
+        bar.update(tasks[0], completed=done, total=total)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()
+
+
+# Exports, each in a process of its own: frameworks are heavy, and may end their process
+
+
+def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
+    answer = _run_exporter(card, source, precision)
+    report = answer["report"]
+    worst = max(report["proof"]["source_difference"].values(), key=lambda d: d["tolerance_used"])
+    megabytes = report["model_bytes"] / 1e6
+    typer.echo(
+        f"installed {card.name} version {answer['version']} ({megabytes:.1f} MB, {precision}): "
+        f"{worst['absolute']:.2g} from {report['framework']} at most, on "
+        f"{report['proof']['examples']} examples, {100 * worst['tolerance_used']:.0f} % of what "
+        "is allowed"
+    )
+
+
+def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dict[str, Any]:
+    """Run `python -m bandstand_exporters`, telling its steps, and return how it ended.
+
+    Raises:
+        BandstandError: what the exporter raised, or how it broke down.
+    """
+    command = [sys.executable, "-P", "-m", "bandstand_exporters", "export", card.name, "--json"]
+    command += ["--checkpoint", source.uri, "--sha256", source.sha256 or ""]
+    command += ["--precision", precision]
+    if source.revision is not None:
+        command += ["--revision", source.revision]
+    last: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(  # noqa: S603 (our own module)
+            command, stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None  # noqa: S101 (it is a pipe)
+            for last in _json_lines(process.stdout):
+                if "step" in last:
+                    typer.echo(f"{card.name}: {last['step']}", err=True)
+        except BaseException:
+            process.kill()
+            raise
+        complaints.seek(0)
+        said = complaints.read().strip().splitlines()[-1:]
+    if "error_type" in last:
+        raise BandstandError.from_fields(last)  # type: ignore[arg-type]
+    if "report" not in last:
+        raise BandstandError(
+            f"the export of {card.name} ended with code {process.returncode} and no answer"
+            f" ({'; '.join(said) or 'it said nothing'}); a negative code is a signal, and -9 is "
+            "often a lack of memory"
+        )
+    return last
+
+
+def _json_lines(stream: IO[str]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects among a process's lines; frameworks print what they like."""
+    for line in stream:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            yield content

@@ -1,0 +1,130 @@
+"""The command that serves the repository with a real Triton server: `triton`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bandstand.errors import UnavailableError
+from bandstand.models.card import load_cards
+from bandstand.models.repository import ModelRepository
+from bandstand.settings import get_settings
+from bandstand.triton.config import write_configs
+from bandstand.triton.docker import build_command, dockerfile, run_command
+from bandstand.triton.environment import prepare_environment
+from bandstand.triton.server import (
+    ModelControl,
+    ModelState,
+    ServerOptions,
+    TritonServer,
+    running_server,
+)
+from bandstand_cli.display import show
+
+RESPONSE_CACHE_BYTES = 64 * 1024 * 1024
+
+
+def options_for(
+    *,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    repository: Path | None,
+    model_control: ModelControl,
+) -> ServerOptions:
+    """Return how the server is started: as asked for, and with what cards ask for."""
+    asked = [card.triton for card in load_cards().values()]
+    cache = any(triton.response_cache for triton in asked)
+    return ServerOptions(
+        repository=repository or get_settings().repository,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        model_control=model_control,
+        response_cache_bytes=RESPONSE_CACHE_BYTES if cache else 0,
+        rate_limit=any(triton.resources for triton in asked),
+    )
+
+
+def show_docker(options: ServerOptions) -> None:
+    """Print how to serve the same from NVIDIA's image."""
+    sys.stdout.write(
+        f"# 1. Build the image:\n{build_command()} <<'END'\n{dockerfile()}END\n\n"
+        f"# 2. Serve (without --gpus=all where there is none):\n{run_command(options)}\n"
+    )
+
+
+def prepare_only(options: ServerOptions) -> None:
+    """Prepare the server's environment and the repository, and leave it at that."""
+    environment = prepare_environment(get_settings().cache_dir, _tell)
+    names = write_configs(ModelRepository(options.repository))
+    typer.echo(f"the Triton server is ready to start from {environment.root}")
+    typer.echo(f"{options.repository} has configs of {', '.join(names)}")
+
+
+def serve(options: ServerOptions) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        UnavailableError: no server can be had or started, or it ended by itself.
+    """
+    with _sigterm_ends(), running_server(options, on_step=_tell) as server:
+        show(_table(server.models()))
+        typer.echo(
+            f"HTTP {server.http_url}   gRPC {server.grpc_address}   metrics {server.metrics_url}\n"
+            f"log {server.log}   Ctrl-C stops it"
+        )
+        _until_it_ends(server)
+
+
+def _until_it_ends(server: TritonServer) -> None:
+    try:
+        server.process.wait()
+    except KeyboardInterrupt:
+        typer.echo("stopping: what was begun is answered first", err=True)
+        return
+    raise UnavailableError(f"the Triton server ended by itself:\n{server.complaints()}")
+
+
+def _table(models: Sequence[ModelState]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "version", "state"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for model in models:
+        style = "bold green" if model.ready else "bold red"
+        table.add_row(
+            Text(model.name, style="bold"),
+            model.version or "-",
+            Text(model.state.lower() or "not loaded", style=style),
+            "" if model.ready else model.reason,
+        )
+    return table
+
+
+def _tell(step: str) -> None:
+    Console(stderr=True, highlight=False).print(Text(step, style="dim"))
+
+
+@contextmanager
+def _sigterm_ends() -> Iterator[None]:
+    """Have SIGTERM end the command as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,48 @@
+"""Figures as people read them, in a terminal or on a page."""
+
+from __future__ import annotations
+
+from bandstand_loadtest.runs import Run
+
+Cell = str | int
+
+RUN_COLUMNS = (
+    *("run", "sent", "failed", "/s", "audio s/s"),
+    *("p50", "p90", "p99", "right", "held"),
+)
+
+
+def run_row(run: Run) -> tuple[Cell, ...]:
+    """Return the figures of one run under `RUN_COLUMNS`.
+
+    Answers and seconds of audio are those of one second; latency is in milliseconds.
+    """
+    latency = run.latency_ms
+    tails: tuple[str, ...] = ("-",) * 3
+    if latency is not None:
+        tails = tuple(map(said, (latency.p50, latency.p90, latency.p99)))
+    return (
+        f"{run.scenario}, {run.load}",
+        run.requests,
+        sum(run.errors.values()),
+        said(run.requests_per_second),
+        said(run.audio_seconds_per_second),
+        *tails,
+        f"{100 * run.accuracy.equal_share:.4g} %" if run.answered else "-",
+        verdict(run),
+    )
+
+
+def said(value: float) -> str:
+    """Write a figure with three digits, without an exponent where that can be."""
+    return f"{value:.0f}" if 100 <= value < 1e9 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def mark(holds: bool) -> str:
+    """Write whether something holds, so that a miss is seen."""
+    return "yes" if holds else "NO"
+
+
+def verdict(run: Run) -> str:
+    """Write whether a run holds, or says nothing because the generator could not keep up."""
+    return mark(run.holds) if run.valid else "invalid"

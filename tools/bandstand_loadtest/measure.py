@@ -1,0 +1,168 @@
+"""Figures from samples: latency, stages, accuracy, and how well the generator itself kept up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bandstand.runners.base import Array
+from bandstand_loadtest.samples import Log, Sample
+
+BUSY_SHARE = 0.9
+"""A generator that uses more of one core than this measures itself."""
+
+_PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9, "highest": 100.0}
+_BINS_A_DOUBLING = 4
+_PIPELINE_STAGES = ("prepare", "total")  # sums of others
+
+
+def percentile(values: Array, share: float) -> float:
+    """Return the nearest-rank percentile: a value that was really measured."""
+    return float(np.percentile(values, share, method="inverted_cdf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds from when a request was due to its answer's last byte, answered ones only.
+
+    Attributes:
+        mean: average; the others are percentiles.
+        edges: bounds of the histogram's bins, growing by a fixed ratio; shape (bins + 1,).
+        counts: answers in each bin.
+    """
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    p99_9: float
+    highest: float
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Latency | None:
+        """Measure; None where nothing was answered."""
+        if not samples:
+            return None
+        values = np.array([sample.latency for sample in samples]) * 1e3
+        low, high = np.log2(values.min()), np.log2(values.max())
+        # A hair wider than the values, which rounding could put outside.
+        bins = int((high - low) * _BINS_A_DOUBLING) + 1
+        edges = np.logspace(low - 0.01, high + 0.01, bins + 1, base=2.0)
+        counts, _ = np.histogram(values, edges)
+        ranks = {name: percentile(values, share) for name, share in _PERCENTILES.items()}
+        return cls(
+            mean=float(values.mean()),
+            **ranks,
+            edges=tuple(edges.tolist()),
+            counts=tuple(counts.tolist()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Milliseconds of one stage of an answer, over all answers."""
+
+    name: str
+    mean: float
+    p50: float
+    p99: float
+
+    @classmethod
+    def all_of(cls, samples: Sequence[Sample]) -> tuple[Stage, ...]:
+        """Divide the latency up, in the order of the work.
+
+        What the answers name comes first, as they name it. `hops and waiting` is what is left of
+        their own total: processes handing over, queues between them. `outside` is what is left of
+        the latency: the way there and back, and waiting to be let in.
+        """
+        told = [sample for sample in samples if sample.answer and sample.answer.timings_ms]
+        if not told:
+            return ()
+        rows = [_divided(sample) for sample in told]
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: np.array([row.get(name, 0.0) for row in rows]) for name in names}
+        return tuple(
+            cls(name, float(values.mean()), percentile(values, 50), percentile(values, 99))
+            for name, values in columns.items()
+        )
+
+
+def _divided(sample: Sample) -> dict[str, float]:
+    timings = dict(sample.answer.timings_ms) if sample.answer else {}
+    total = timings.get("total")
+    parts = {name: ms for name, ms in timings.items() if name not in _PIPELINE_STAGES}
+    if total is None:
+        total = sum(parts.values())
+    else:
+        parts["hops and waiting"] = max(0.0, total - sum(parts.values()))
+    parts["outside"] = max(0.0, sample.latency * 1e3 - total)
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The answers beside those that the same model gives in process, in f32.
+
+    Attributes:
+        answers: how many were compared.
+        equal_share: share of them with the same primary label.
+        largest_difference: of any score, 0 to 1.
+        worst_clip: where that was.
+    """
+
+    answers: int
+    equal_share: float
+    largest_difference: float
+    worst_clip: str | None
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Accuracy:
+        """Compare every answer with its clip's reference."""
+        equal, largest, worst = 0, 0.0, None
+        for sample in samples:
+            if sample.answer is None:
+                continue
+            expected = sample.clip.reference
+            equal += sample.answer.primary == expected.primary
+            difference = _difference(sample.answer.scores, expected.scores)
+            if difference > largest:
+                largest, worst = difference, sample.clip.name
+        return cls(len(samples), equal / len(samples) if samples else 0.0, largest, worst)
+
+
+def _difference(scores: Mapping[str, float], expected: Mapping[str, float]) -> float:
+    """Return the largest difference; other labels, or a NaN, are as different as can be."""
+    if scores.keys() != expected.keys():
+        return 1.0
+    largest = np.max(np.abs([scores[label] - expected[label] for label in expected]))
+    return 1.0 if np.isnan(largest) else float(largest)
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """How well the load generator itself kept up.
+
+    Attributes:
+        late_share: share of requests sent later after they were due than is allowed.
+        worst_late_ms: the longest delay of a request by the generator.
+        cpu_share: of one core, used by it.
+    """
+
+    late_share: float
+    worst_late_ms: float
+    cpu_share: float
+
+    @classmethod
+    def of(cls, log: Log, late_ms: float) -> Generator:
+        """Look at when requests were sent, and what that cost; `late_ms` is late."""
+        late = np.array([sample.lateness for sample in log.samples] or [0.0])
+        return cls(
+            late_share=float(np.mean(late * 1e3 > late_ms)),
+            worst_late_ms=float(late.max()) * 1e3,
+            cpu_share=log.own_cpu_seconds / log.wall_seconds if log.wall_seconds else 0.0,
+        )

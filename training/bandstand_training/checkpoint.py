@@ -1,0 +1,174 @@
+"""Checkpoints of fitted genre models: one safetensors file each, with its facts in the header.
+
+The only key of the safetensors metadata is `bandstand`; it holds `CheckpointFacts` as JSON. One
+file needs no care to stay consistent, and one sha256 in a card covers weights, scaler and facts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bandstand.errors import CheckpointError
+from bandstand.models.card import Name, Quality
+from bandstand_training.feature_scaler import FeatureScaler
+from bandstand_training.genre_network import GenreModel
+
+METADATA_KEY = "bandstand"
+SUFFIX = ".safetensors"
+LARGEST_BYTES = 64 * 1024 * 1024
+"""A genre model is a thousand times smaller; what is larger is none, and is not read."""
+PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib"}
+PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # a pickle's first opcode; the zip torch.save makes
+
+
+class CheckpointFacts(BaseModel):
+    """What a checkpoint says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Name
+    """The card it belongs to."""
+    architecture: Literal["feature_mlp"] = "feature_mlp"
+    labels: tuple[str, ...] = Field(min_length=2)
+    """The classes, in the order of the logits."""
+    feature_names: tuple[str, ...] = Field(min_length=1)
+    """The inputs, in their order."""
+    members: Annotated[int, Field(ge=1, le=64)]
+    """Networks whose logits are averaged."""
+    fitted_to: str
+    """The data, in words."""
+    epochs: int
+    seed: int
+    quality: tuple[Quality, ...] = ()
+    """What was measured, protocol by protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model, in evaluation mode, and what its file says of it."""
+
+    model: GenreModel
+    facts: CheckpointFacts
+
+
+def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
+    """Write `<directory>/<name>-v<N>.safetensors`, N one above the newest, and return its path.
+
+    The file appears whole or not at all, and replaces none. Equal checkpoints give equal bytes.
+
+    Raises:
+        CheckpointError: the weights are not finite, or do not fit the labels and features.
+        OSError: the directory is not writable, or full; nothing is left behind.
+    """
+    from safetensors.torch import save
+
+    _check(checkpoint.model.state_dict(), checkpoint.facts, "this model")
+    metadata = {METADATA_KEY: checkpoint.facts.model_dump_json()}
+    content = save(checkpoint.model.state_dict(), metadata)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=directory) as staging:
+        staged = Path(staging) / "checkpoint"
+        with staged.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return _publish(staged, directory, checkpoint.facts.name)
+
+
+def _publish(staged: Path, directory: Path, name: str) -> Path:
+    """Give a staged file the next free version; a link, unlike a rename, never replaces a file."""
+    while True:
+        target = directory / f"{name}-v{max(versions(directory, name), default=0) + 1}{SUFFIX}"
+        try:
+            target.hardlink_to(staged)
+        except FileExistsError:
+            continue  # another process took that version
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return target
+
+
+def versions(directory: Path, name: str) -> list[int]:
+    """Return the versions of a model in a directory, ascending."""
+    pattern = re.compile(rf"{re.escape(name)}-v([1-9][0-9]*){re.escape(SUFFIX)}")
+    matches = (pattern.fullmatch(path.name) for path in directory.glob(f"{name}-v*{SUFFIX}"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        CheckpointError: no such file, a pickle, truncated, not of this architecture, labels or
+            shapes that do not fit, or weights that are not finite.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    _refuse_pickles(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path.name} has no {METADATA_KEY!r} metadata: not ours")
+    try:
+        facts = CheckpointFacts.model_validate_json(metadata[METADATA_KEY])
+    except ValidationError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error
+    _check(tensors, facts, path.name)
+    model = _empty_model(facts)
+    model.load_state_dict(tensors)
+    return Checkpoint(model.eval(), facts)
+
+
+def _refuse_pickles(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise CheckpointError(f"could not read {path}: {error.strerror}") from error
+    if path.suffix in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
+        raise CheckpointError(
+            f"{path.name} is a pickle, which may run code when it is loaded: only safetensors are"
+        )
+    if size > LARGEST_BYTES:
+        raise CheckpointError(f"{path.name} has {size} bytes, at most {LARGEST_BYTES} are read")
+
+
+def _empty_model(facts: CheckpointFacts) -> GenreModel:
+    scaler = FeatureScaler(len(facts.feature_names))
+    return GenreModel(scaler, len(facts.labels), facts.members)
+
+
+def _check(tensors: dict[str, torch.Tensor], facts: CheckpointFacts, what: str) -> None:
+    """Compare names, shapes, dtypes with the architecture's; weights must be finite."""
+    if len(set(facts.labels)) != len(facts.labels):
+        raise CheckpointError(f"{what}: a label stands twice")
+    promised = _empty_model(facts).state_dict()
+    if promised.keys() != tensors.keys():
+        different = sorted(promised.keys() ^ tensors.keys())
+        raise CheckpointError(f"{what}: missing or unknown weights: {different}")
+    for name, expected in promised.items():
+        found = tensors[name]
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            raise CheckpointError(
+                f"{what}: {name} is {found.dtype} {list(found.shape)}; with "
+                f"{len(facts.labels)} labels and {len(facts.feature_names)} features it should be "
+                f"{expected.dtype} {list(expected.shape)}"
+            )
+        if not torch.isfinite(found).all():
+            raise CheckpointError(f"{what}: {name} has values that are not finite")
