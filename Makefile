@@ -16,8 +16,7 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 serve: .venv/installed-serve ## set up, serve on PORT (3000), answer one sample, go on until Ctrl-C
-	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text \
-	  --sample samples/band_groove.ogg $(ARGS)
+	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text $(ARGS)
 
 test: .venv/installed-dev ## set up and run the tests (ARGS="tests/unit -k name" for some)
 	$(BIN)/python -m pytest $(ARGS)

@@ -29,6 +29,8 @@ _DEFAULT_PLACES = {
 def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, Path):
+        return str(value.absolute())  # the other process may have another working directory
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -9,10 +9,10 @@ from onnx import TensorProto, helper
 
 from bandstand.models.card import Card, get_card
 from bandstand.models.repository import MODEL_FILE, ModelRepository
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import ServerError
 from bandstand_client.grpc import AsyncBandstandGrpc
 from bandstand_client.http import AsyncBandstand
-from bandstand_client.results import GenreResult
 from harness.recordings import wav
 from tests.triton_serving import WAVEFORM_MODEL, graph
 
@@ -58,9 +58,9 @@ def _graph(card: Card) -> bytes:
 async def check_loud_ones_fail_alone(client: AsyncBandstand | AsyncBandstandGrpc) -> None:
     """Ask about loud and quiet recordings at once: each quiet one is answered as it is alone."""
 
-    async def ask(peak: float) -> GenreResult | BaseException:
+    async def ask(peak: float) -> GenreAnswer | BaseException:
         try:
-            return await client.classify(recording(peak), model=WAVEFORM_MODEL)
+            return await client.classify(recording(peak), model_name=WAVEFORM_MODEL)
         except ServerError as error:
             return error
 
@@ -76,7 +76,7 @@ async def check_loud_ones_fail_alone(client: AsyncBandstand | AsyncBandstandGrpc
             np.testing.assert_allclose(scores(answer), wanted, rtol=1e-5)
 
 
-def scores(answer: GenreResult | BaseException) -> list[float]:
+def scores(answer: GenreAnswer | BaseException) -> list[float]:
     """Return an answer's probabilities."""
-    assert isinstance(answer, GenreResult), answer
+    assert isinstance(answer, GenreAnswer), answer
     return list(answer.all_scores.values())

@@ -21,8 +21,11 @@ def genre(label: str, *, decode_ms: float = 1.0) -> dict[str, Any]:
     """Return an answer that is sure of one genre."""
     return {
         "primary_genre": label,
+        "probability": 1.0,
         "confidence": 100.0,
-        "predictions": [{"genre": label, "confidence": 100.0, "raw_score": 9.0}],
+        "predictions": [
+            {"genre": label, "probability": 1.0, "confidence": 100.0, "raw_score": 9.0}
+        ],
         "all_scores": {label: 1.0},
         "method": "genre_features",
         "members": [{"model": "genre_features", "version": 1, "weight": 1.0}],

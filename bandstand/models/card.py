@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bandstand.errors import CardError, ModelMismatchError, ModelNotFoundError
 from bandstand.settings import Settings, get_settings
+from bandstand_client.contract.instruments import Sound
+from bandstand_client.contract.models import Quality
 
 DRUM_MODEL = "annoteator_drum_cnn"
 """The card whose source the settings may override."""
 
 Task = Literal["genre", "tags", "instruments", "drum_hits"]
-Sound = Literal["acoustic", "electronic", "either"]
 Dtype = Literal["float32", "float16", "int64", "int32"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
@@ -105,16 +106,6 @@ class Batch(_Facts):
     one_by_one_on_cpu: bool = False
     """On a CPU, compute the windows of a batch one after the other: where one window keeps all
     cores busy, more at once are no faster and only take memory."""
-
-
-class Quality(_Facts):
-    """One measurement of how good the model is, and how it was made."""
-
-    protocol: str
-    accuracy: float
-    weighted_f1: float
-    examples: int
-    note: str = ""
 
 
 class Triton(_Facts):

@@ -2,75 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from time import perf_counter
 
 import numpy as np
 
 from bandstand.errors import UnusableRequestError
 from bandstand.models.card import get_card
-from bandstand.pipelines.answers import GenreAnswer, GenreScore
-from bandstand.pipelines.classify import Heard, Model, hear, served_model
-from bandstand.pipelines.prepare import Preparation
+from bandstand.pipelines.model_output import (
+    Model,
+    ModelOutput,
+    percent,
+    run_model,
+    served_model,
+)
+from bandstand.pipelines.resources import Resources
+from bandstand_client.contract.genre import GenreAnswer, GenreOptions, GenreScore
 
 DEFAULT_MODEL = "genre_features"
-DEFAULT_TOP_K = 3
 
 
-class GenrePipeline:
-    """Audio bytes to `GenreAnswer`.
+async def classify(resources: Resources, audio: bytes, options: GenreOptions) -> GenreAnswer:
+    """Name the genre of one recording.
 
     Args:
-        preparation: what decodes and cuts.
-        models: the models that can answer, by name.
+        resources: what prepares it, and the models.
+        audio: encoded content.
+        options: the model, and how many genres to list.
+
+    Raises:
+        ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
+        BandstandError: the refusals of `prepare`.
     """
-
-    def __init__(self, preparation: Preparation, models: Mapping[str, Model]) -> None:
-        self._preparation = preparation
-        self._models = models
-
-    def _choose(self, name: str | None) -> Model:
-        card = get_card(name or DEFAULT_MODEL)
-        if card.task != "genre":
-            raise UnusableRequestError(f"{card.name} answers {card.task}, not genre")
-        return served_model(self._models, card.name)
-
-    async def predict(
-        self, audio: bytes, *, model: str | None = None, top_k: int = DEFAULT_TOP_K
-    ) -> GenreAnswer:
-        """Name the genre of one recording.
-
-        Args:
-            audio: encoded content.
-            model: a genre card's name; None: the default model.
-            top_k: how many genres to list, best first.
-
-        Raises:
-            ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-            BandstandError: the refusals of `prepare`.
-        """
-        started = perf_counter()
-        heard = await hear(self._preparation, self._choose(model), audio, started)
-        ranked = _ranked(heard)
-        return GenreAnswer(
-            primary_genre=ranked[0].genre,
-            confidence=ranked[0].confidence,
-            predictions=ranked[:top_k],
-            all_scores=dict(zip(heard.card.labels, heard.scores.tolist(), strict=True)),
-            method=heard.card.name,
-            members=heard.members,
-            audio=heard.audio,
-            timings_ms=heard.timings_ms(),
-        )
+    started = perf_counter()
+    model = _chosen(resources, options.model_name or DEFAULT_MODEL)
+    output = await run_model(resources.preparation, model, audio, started)
+    ranked = _ranked(output)
+    return GenreAnswer(
+        primary_genre=ranked[0].genre,
+        probability=ranked[0].probability,
+        confidence=ranked[0].confidence,
+        predictions=ranked[: options.top_k],
+        all_scores=dict(zip(output.card.labels, output.scores.tolist(), strict=True)),
+        method=output.card.name,
+        members=output.members,
+        audio=output.audio,
+        timings_ms=output.timings_ms(),
+    )
 
 
-def _ranked(heard: Heard) -> tuple[GenreScore, ...]:
+def _chosen(resources: Resources, model_name: str) -> Model:
+    card = get_card(model_name)
+    if card.task != "genre":
+        raise UnusableRequestError(f"{card.name} answers {card.task}, not genre")
+    return served_model(resources.models, card.name)
+
+
+def _ranked(output: ModelOutput) -> tuple[GenreScore, ...]:
     """Return every genre, best first."""
     return tuple(
         GenreScore(
-            genre=heard.card.labels[i],
-            confidence=round(100 * float(heard.scores[i]), 4),
-            raw_score=float(heard.raw[i]),
+            genre=output.card.labels[i],
+            probability=float(output.scores[i]),
+            confidence=percent(output.scores[i]),
+            raw_score=float(output.raw[i]),
         )
-        for i in np.argsort(-heard.scores, kind="stable")
+        for i in np.argsort(-output.scores, kind="stable")
     )

@@ -2,68 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from time import perf_counter
 
 from bandstand.errors import ModelMismatchError, ModelNotInstalledError, UnusableRequestError
 from bandstand.models.card import get_card, load_cards
 from bandstand.models.repository import install_command
-from bandstand.pipelines.answers import InstrumentsAnswer, InstrumentScore
-from bandstand.pipelines.classify import Heard, Model, hear, served_model
-from bandstand.pipelines.prepare import Preparation
-
-DEFAULT_THRESHOLD = 0.3
+from bandstand.pipelines.model_output import ModelOutput, percent, run_model, served_model
+from bandstand.pipelines.resources import Resources
+from bandstand_client.contract.instruments import (
+    InstrumentsAnswer,
+    InstrumentScore,
+    InstrumentsOptions,
+)
 
 _PREFERRED = ("instruments_ast", "tags_jamendo")  # the one that tells most instruments first
 
 
-class InstrumentsPipeline:
-    """Audio bytes to `InstrumentsAnswer`.
+async def detect_instruments(
+    resources: Resources, audio: bytes, options: InstrumentsOptions
+) -> InstrumentsAnswer:
+    """Name the instruments of one recording.
 
     Args:
-        preparation: what decodes and cuts.
-        models: the models that can answer, by name.
+        resources: what prepares it, and the models.
+        audio: encoded content.
+        options: the model (none: the best that is served), and from which probability an
+            instrument is listed.
+
+    Raises:
+        ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
+        ModelMismatchError: its checkpoint has none of its card's instruments.
+        BandstandError: the refusals of `prepare`.
     """
+    started = perf_counter()
+    if options.model_name:
+        name = _with_instruments(options.model_name)
+        output = await _run(resources, name, audio, started)
+    else:
+        output = await _run_best(resources, audio, started)
+    return _answer(output, options.threshold)
 
-    def __init__(self, preparation: Preparation, models: Mapping[str, Model]) -> None:
-        self._preparation = preparation
-        self._models = models
 
-    async def detect(
-        self, audio: bytes, *, model: str | None = None, threshold: float = DEFAULT_THRESHOLD
-    ) -> InstrumentsAnswer:
-        """Name the instruments of one recording.
+async def _run(resources: Resources, name: str, audio: bytes, started: float) -> ModelOutput:
+    model = served_model(resources.models, name)
+    return await run_model(resources.preparation, model, audio, started)
 
-        Args:
-            audio: encoded content.
-            model: the name of a card with instruments; None: the best that is served.
-            threshold: least probability (0 to 1) of an instrument that is listed.
 
-        Raises:
-            ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-            ModelMismatchError: its checkpoint has none of its card's instruments.
-            BandstandError: the refusals of `prepare`.
-        """
-        started = perf_counter()
-        if model:
-            heard = await self._ask(_with_instruments(model), audio, started)
-        else:
-            heard = await self._ask_best(audio, started)
-        return _answer(heard, threshold)
-
-    async def _ask(self, name: str, audio: bytes, started: float) -> Heard:
-        return await hear(self._preparation, served_model(self._models, name), audio, started)
-
-    async def _ask_best(self, audio: bytes, started: float) -> Heard:
-        # Whether a model is served, a remote one says when it is asked, and no list before that.
-        for name in _by_preference():
-            with suppress(ModelNotInstalledError):
-                return await self._ask(name, audio, started)
-        raise ModelNotInstalledError(
-            "no model that tells instruments is served here; "
-            f"`{install_command(_PREFERRED[0])}` installs one"
-        )
+async def _run_best(resources: Resources, audio: bytes, started: float) -> ModelOutput:
+    # Whether a model is served, a remote one says when it is asked, and no list before that.
+    for name in _by_preference():
+        with suppress(ModelNotInstalledError):
+            return await _run(resources, name, audio, started)
+    raise ModelNotInstalledError(
+        "no model that tells instruments is served here; "
+        f"`{install_command(_PREFERRED[0])}` installs one"
+    )
 
 
 def _with_instruments(name: str) -> str:
@@ -79,14 +74,14 @@ def _by_preference() -> Iterator[str]:
     yield from (n for n, card in cards.items() if card.instruments and n not in _PREFERRED)
 
 
-def _answer(heard: Heard, threshold: float) -> InstrumentsAnswer:
-    known = [i for i, label in enumerate(heard.card.labels) if label in heard.card.instruments]
+def _answer(output: ModelOutput, threshold: float) -> InstrumentsAnswer:
+    known = [i for i, label in enumerate(output.card.labels) if label in output.card.instruments]
     if not known:
         raise ModelMismatchError(
-            f"{heard.card.name} version {heard.version} has none of its card's instruments"
+            f"{output.card.name} version {output.version} has none of its card's instruments"
         )
-    ranked = sorted(known, key=lambda i: -heard.scores[i])
-    listed = tuple(_score(heard, i) for i in ranked if heard.scores[i] >= threshold)
+    ranked = sorted(known, key=lambda i: -output.scores[i])
+    listed = tuple(_score(output, i) for i in ranked if output.scores[i] >= threshold)
     sounds = {score.sound for score in listed}
     return InstrumentsAnswer(
         instruments=listed,
@@ -94,22 +89,23 @@ def _answer(heard: Heard, threshold: float) -> InstrumentsAnswer:
         has_acoustic="acoustic" in sounds,
         has_electronic="electronic" in sounds,
         threshold=threshold,
-        all_scores={_spoken(heard.card.labels[i]): float(heard.scores[i]) for i in known},
-        method=heard.card.name,
-        members=heard.members,
-        audio=heard.audio,
-        timings_ms=heard.timings_ms(),
+        all_scores={_spoken(output.card.labels[i]): float(output.scores[i]) for i in known},
+        method=output.card.name,
+        members=output.members,
+        audio=output.audio,
+        timings_ms=output.timings_ms(),
     )
 
 
-def _score(heard: Heard, column: int) -> InstrumentScore:
-    label = heard.card.labels[column]
+def _score(output: ModelOutput, column: int) -> InstrumentScore:
+    label = output.card.labels[column]
     return InstrumentScore(
         instrument=_spoken(label),
         label=label,
-        confidence=round(100 * float(heard.scores[column]), 4),
-        raw_score=float(heard.raw[column]),
-        sound=heard.card.instruments[label],
+        probability=float(output.scores[column]),
+        confidence=percent(output.scores[column]),
+        raw_score=float(output.raw[column]),
+        sound=output.card.instruments[label],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from bandstand.models.card import Card, load_cards
 from bandstand.models.repository import ModelRepository, install_command
-from bandstand.pipelines.answers import ModelsAnswer, ModelSummary
+from bandstand_client.contract.models import ModelList, ModelSummary
 
 
 class Served(Protocol):
@@ -24,9 +24,9 @@ class Served(Protocol):
         ...
 
 
-def list_models(repository: ModelRepository, served: Mapping[str, Served]) -> ModelsAnswer:
+def list_models(repository: ModelRepository, served: Mapping[str, Served]) -> ModelList:
     """List every card: whether it is installed, and whether `served` answers with it."""
-    return ModelsAnswer(
+    return ModelList(
         models=tuple(
             summary(repository, card, served.get(card.name)) for card in load_cards().values()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,8 +14,8 @@ from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import Windows, cut_windows, resample
 from bandstand.frontends.librosa_features import extract_features
 from bandstand.models.card import Card
-from bandstand.pipelines.answers import AudioFacts
 from bandstand.runners.base import Array, FloatArray
+from bandstand_client.contract.shared import AudioMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +26,14 @@ class Prepared:
         inputs: an array per model input, one row a window.
         starts_seconds: shape (n,), where each window begins.
         durations_seconds: shape (n,), how much real audio each window holds; its vote's weight.
-        audio: facts of the recording.
+        audio: metadata of the recording.
         timings_ms: where the time went.
     """
 
     inputs: dict[str, Array]
     starts_seconds: FloatArray
     durations_seconds: FloatArray
-    audio: AudioFacts
+    audio: AudioMetadata
     timings_ms: dict[str, float]
 
 
@@ -93,7 +94,7 @@ def prepare(audio: bytes, card: Card, limits: DecodeLimits) -> Prepared:
         inputs=inputs,
         starts_seconds=np.arange(len(durations), dtype=np.float32) * card.window.hop_seconds,
         durations_seconds=durations,
-        audio=AudioFacts(
+        audio=AudioMetadata(
             duration_seconds=round(decoded.duration_seconds, 6),
             sha256=decoded.sha256,
             sample_rate=decoded.sample_rate,
@@ -101,3 +102,14 @@ def prepare(audio: bytes, card: Card, limits: DecodeLimits) -> Prepared:
         ),
         timings_ms={stage: (clock[i + 1] - clock[i]) * 1e3 for i, stage in enumerate(stages)},
     )
+
+
+class LocalPreparation:
+    """Prepares recordings on this process's threads."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+
+    async def prepare(self, audio: bytes, card: Card) -> Prepared:
+        """See `prepare`."""
+        return await asyncio.to_thread(prepare, audio, card, self._limits)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.probe import probe_recording
@@ -23,10 +22,9 @@ from bandstand.errors import BandstandError, MalformedRequestError, UnavailableE
 from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.local import LocalPreparation
-from bandstand.pipelines.prepare import Preparation, prepare
+from bandstand.pipelines.prepare import LocalPreparation, Preparation, prepare
 from bandstand.settings import get_settings
-from bandstand.triton.audio_models import ANSWER, AUDIO, OPTIONS
+from bandstand.triton.audio_models import AUDIO
 from bandstand.triton.served_models import ServedVersions
 from bandstand.triton.stub import error_response, pb_utils
 
@@ -36,8 +34,6 @@ logger = logging.getLogger(__name__)
 # What comes above waits in Triton's queue, and leaves it when nobody waits for the answer any more.
 MAX_IN_FLIGHT = 8
 _THREADS = 4 * MAX_IN_FLIGHT
-
-Given = TypeVar("Given", bound=BaseModel)
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -114,38 +110,6 @@ class AudioModel:
 def recordings(inputs: Mapping[str, Any]) -> list[bytes]:
     """Return the encoded recordings of a request."""
     return list(inputs[AUDIO])
-
-
-async def answer_rows(
-    inputs: Mapping[str, Any], answer: Callable[[bytes, int], Awaitable[BaseModel]]
-) -> list[Any]:
-    """Return `answer`, a row of JSON a recording; they are answered side by side.
-
-    Args:
-        inputs: as in `AudioModel.answer`.
-        answer: answers a recording, given its row.
-    """
-    rows = recordings(inputs)
-    answers = await asyncio.gather(*(answer(audio, row) for row, audio in enumerate(rows)))
-    encoded = [answered.model_dump_json().encode() for answered in answers]
-    return [bytes_tensor(ANSWER, encoded, (len(rows), 1))]
-
-
-def options(inputs: Mapping[str, Any], row: int, kind: type[Given]) -> Given:
-    """Return what the JSON of the input `options` asks for in one row.
-
-    Raises:
-        MalformedRequestError: it is none of `kind`; the message names the field.
-    """
-    given = text(inputs, OPTIONS, row)
-    if given is None:
-        return kind()
-    try:
-        return kind.model_validate_json(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the JSON"
-        raise MalformedRequestError(f"options: {where}: {first['msg']}") from error
 
 
 def text(inputs: Mapping[str, Any], name: str, row: int) -> str | None:

@@ -17,7 +17,7 @@ from bandstand.errors import (
 )
 from bandstand.models.card import Card, Tensor, get_card, load_cards
 from bandstand.models.repository import STAGING_PREFIX, ModelRepository
-from bandstand.triton.audio_models import AUDIO_MODELS, AudioModelFacts
+from bandstand.triton.audio_models import AUDIO_MODELS, AudioModelLayout
 from bandstand.triton.load_rules import ONE_BY_ONE
 
 try:
@@ -77,16 +77,18 @@ def card_config(card: Card, version: int | None = None) -> ModelConfig:
     return config
 
 
-def audio_model_config(facts: AudioModelFacts) -> ModelConfig:
+def audio_model_config(layout: AudioModelLayout) -> ModelConfig:
     """Return what Triton is told of a model that takes encoded audio; it runs on the CPU."""
-    config = pb.ModelConfig(name=facts.name, backend="python", max_batch_size=facts.max_batch_size)
-    for slot in facts.inputs:
+    config = pb.ModelConfig(
+        name=layout.name, backend="python", max_batch_size=layout.max_batch_size
+    )
+    for slot in layout.inputs:
         kind = _TYPES[slot.dtype]
         config.input.add(name=slot.name, data_type=kind, dims=slot.dims, optional=slot.optional)
-    for slot in facts.outputs:
+    for slot in layout.outputs:
         config.output.add(name=slot.name, data_type=_TYPES[slot.dtype], dims=slot.dims)
-    config.instance_group.add(count=facts.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
-    if facts.max_batch_size:
+    config.instance_group.add(count=layout.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    if layout.max_batch_size:
         config.dynamic_batching.SetInParent()
     return config
 
@@ -114,8 +116,8 @@ def write_configs(repository: ModelRepository) -> tuple[str, ...]:
         RepositoryError: the disk is full or not writable.
     """
     names = {name for name in load_cards() if write_config(repository, name)}
-    for name, facts in AUDIO_MODELS.items():
-        files = {CONFIG_FILE: to_text(audio_model_config(facts)), "1/model.py": facts.code}
+    for name, layout in AUDIO_MODELS.items():
+        files = {CONFIG_FILE: to_text(audio_model_config(layout)), "1/model.py": layout.code}
         _write(repository.root / name, files)
     return tuple(sorted(names | AUDIO_MODELS.keys()))
 

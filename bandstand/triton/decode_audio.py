@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,27 @@ import numpy as np
 from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.triton.audio_model import AudioModel, bytes_tensor, recordings, text
-from bandstand.triton.audio_models import CARD, DURATIONS, FACTS, STARTS, WINDOWS
+from bandstand.triton.audio_models import CARD, DURATIONS, METADATA, STARTS, WINDOWS
 from bandstand.triton.stub import pb_utils
 
 
-class TritonPythonModel(AudioModel):
+class DecodeAudio(AudioModel):
     """Decodes, resamples, cuts, and runs the front end where the card's is not in the graph."""
 
     async def answer(self, inputs: Mapping[str, Any], _request_id: str) -> list[Any]:
-        """Return `windows`, a row each, where they start and how long they are, and `facts`."""
+        """Return `windows`, a row each, where they start and how long they are, and `metadata`."""
         (audio,) = recordings(inputs)
         card = get_card(text(inputs, CARD, 0) or DEFAULT_MODEL)
         prepared = await self.preparation.prepare(audio, card)
         rows = prepared.inputs[card.inputs[0].name]
-        facts = {
+        metadata = {
             "card": card.name,
-            "audio": prepared.audio.model_dump(),
+            "audio": asdict(prepared.audio),
             "timings_ms": prepared.timings_ms,
         }
         return [
             pb_utils.Tensor(WINDOWS, rows.reshape(len(rows), -1).astype(np.float32, copy=False)),
             pb_utils.Tensor(STARTS, prepared.starts_seconds.astype(np.float32, copy=False)),
             pb_utils.Tensor(DURATIONS, prepared.durations_seconds.astype(np.float32, copy=False)),
-            bytes_tensor(FACTS, [json.dumps(facts).encode()], (1,)),
+            bytes_tensor(METADATA, [json.dumps(metadata).encode()], (1,)),
         ]

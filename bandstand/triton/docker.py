@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import bandstand
+import bandstand_client
 from bandstand.triton.server import ServerOptions, as_arguments, serving_flags
 
 NVIDIA_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
@@ -16,6 +17,7 @@ _STUB = "pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_s
 _DOCKERFILE = f"""\
 FROM {NVIDIA_IMAGE}
 COPY . /opt/bandstand/bandstand
+COPY --from=client . /opt/bandstand/bandstand_client
 RUN pip install uv && export UV_PYTHON_INSTALL_DIR=/opt/uv && uv venv --python 3.11 /opt/python \\
  && uv pip install --python /opt/python/bin/python --no-deps \\
       --requirement /opt/bandstand/bandstand/triton/requirements.txt \\
@@ -33,8 +35,11 @@ def dockerfile() -> str:
 
 def build_command() -> str:
     """Return the command that builds the image, its recipe on standard input."""
-    package = Path(bandstand.__file__).resolve().parent
-    return shlex.join(["docker", "build", "--tag", OUR_IMAGE, "--file", "-", str(package)])
+    package, client = (
+        str(Path(str(each.__file__)).resolve().parent) for each in (bandstand, bandstand_client)
+    )
+    command = ["docker", "build", "--tag", OUR_IMAGE, "--build-context", f"client={client}"]
+    return shlex.join([*command, "--file", "-", package])
 
 
 def run_command(options: ServerOptions) -> str:

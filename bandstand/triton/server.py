@@ -20,6 +20,7 @@ from typing import Literal
 import httpx
 
 import bandstand
+import bandstand_client
 from bandstand.errors import UnavailableError
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import Settings, get_settings
@@ -107,12 +108,12 @@ class TritonServer:
         _lay_out(self._folder, environment)
         variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
         variables |= {"OMP_NUM_THREADS": "1", **settings.as_environment(), **environment.variables}
-        variables["PYTHONPATH"] = str(self._folder / "python")
         try:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(  # noqa: S603 (our own command)
                     self._command(environment),
                     env=variables,
+                    cwd=self._folder / "python",  # its stubs ignore PYTHONPATH and import from here
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -338,4 +339,6 @@ def _lay_out(folder: Path, environment: Environment) -> None:
     (folder / "backends" / "python").symlink_to(environment.python_backend)
     (folder / "backends" / _STAND_IN.name).symlink_to(_STAND_IN)
     (folder / "python").mkdir()
-    (folder / "python" / "bandstand").symlink_to(Path(bandstand.__file__).resolve().parent)
+    for package in (bandstand, bandstand_client):
+        source = Path(str(package.__file__)).resolve().parent
+        (folder / "python" / source.name).symlink_to(source)

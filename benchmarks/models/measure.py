@@ -15,7 +15,7 @@ from bandstand.frontends.librosa_features import extract_features
 from bandstand.models.card import Card, Task
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import InstalledModel, ModelRepository
-from bandstand.pipelines.classify import activate
+from bandstand.pipelines.model_output import activate
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array, FloatArray, Runner
 from bandstand.runners.cores import has_bf16

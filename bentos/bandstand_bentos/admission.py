@@ -13,7 +13,7 @@ _RETRY_AFTER_SECONDS = 1.0
 
 
 class Admission:
-    """Bounds the work at the door: a full house is told so at once, before anything is read.
+    """Bounds the work: refuses a request with 429 before its body is read when the queue is full.
 
     Args:
         max_in_flight: requests worked on at the same time.
@@ -23,6 +23,8 @@ class Admission:
     def __init__(self, max_in_flight: int, max_queued: int) -> None:
         self._capacity = max_in_flight + max_queued
         self._inside = 0
+        self._max_in_flight = max_in_flight
+        self._taking = asyncio.Lock()
         self._turns = asyncio.Semaphore(max_in_flight)
 
     @property
@@ -49,17 +51,32 @@ class Admission:
             self._inside -= 1
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn to be worked on."""
+    async def turn(self, turns: int = 1) -> AsyncIterator[None]:
+        """Wait until a request may be worked on.
+
+        Args:
+            turns: how many requests it counts for; above `max_in_flight`, for all of them.
+        """
+        taken = 0
         QUEUED.inc()
         try:
             with stage("queue"):
-                await self._turns.acquire()
+                async with self._taking:  # first come, first served, whatever each takes
+                    while taken < min(turns, self._max_in_flight):
+                        await self._turns.acquire()
+                        taken += 1
+            IN_FLIGHT.inc()
+        except BaseException:
+            self._give_back(taken)
+            raise
         finally:
             QUEUED.dec()
-        IN_FLIGHT.inc()
         try:
             yield
         finally:
             IN_FLIGHT.dec()
+            self._give_back(taken)
+
+    def _give_back(self, taken: int) -> None:
+        for _ in range(taken):
             self._turns.release()

@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bandstand.errors import BandstandError, PayloadTooLargeError
-from bandstand.pipelines.answers import ErrorAnswer
+from bandstand.operations.encoding import to_json
 from bandstand.telemetry import ERRORS, REQUEST_SECONDS, request_id
 from bandstand_bentos.admission import Admission
+from bandstand_client.contract.shared import Refusal
 
 logger = logging.getLogger("bandstand.access")
 
@@ -30,10 +31,8 @@ def error_response(error: BandstandError) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    body = ErrorAnswer(
-        error=error.message, error_type=error.error_type, request_id=request_id.get()
-    )
-    return Response(body.model_dump_json(), error.status, headers, "application/json")
+    body = Refusal(error=error.message, error_type=error.error_type, request_id=request_id.get())
+    return Response(to_json(body), error.status, headers, "application/json")
 
 
 class _Exchange:

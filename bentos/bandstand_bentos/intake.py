@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
@@ -14,12 +14,12 @@ from starlette.requests import Request
 
 from bandstand.audio.fetch import FetchLimits, fetch
 from bandstand.errors import MalformedRequestError
-from bandstand.pipelines.options import Options
+from bandstand.operations.encoding import read_options
 from bandstand.telemetry import stage
+from bandstand_client.contract.declaration import Operation
 
 _MAX_FIELDS = 8
-_T = TypeVar("_T", bound=BaseModel)
-Asked = TypeVar("Asked", bound=Options)
+_ADDRESS = "audio_url"
 
 
 class _AudioAddress(BaseModel):
@@ -27,20 +27,11 @@ class _AudioAddress(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Intake(Generic[Asked]):
-    """One request's audio, still encoded, and its options."""
+class Intake:
+    """One request's audio, still encoded, and its operation's options."""
 
     audio: bytes
-    options: Asked
-
-
-def _validated(kind: type[_T], values: dict[str, Any]) -> _T:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequestError(f"{where}: {first['msg']}") from None
+    options: Any
 
 
 async def _read_multipart(request: Request) -> tuple[bytes, dict[str, Any]]:
@@ -64,21 +55,29 @@ async def _read_address(request: Request, limits: FetchLimits) -> tuple[bytes, d
         raise MalformedRequestError(f"the JSON body cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise MalformedRequestError('the JSON body must look like {"audio_url": "https://…"}')
-    address = _validated(_AudioAddress, content)
+    try:
+        address = _AudioAddress.model_validate({_ADDRESS: content.pop(_ADDRESS, None)})
+    except ValidationError as error:
+        raise MalformedRequestError(f"{_ADDRESS}: {error.errors()[0]['msg']}") from None
     with stage("fetch"):
         return await fetch(address.audio_url, limits), content
 
 
-async def read_intake(request: Request, limits: FetchLimits, kind: type[Asked]) -> Intake[Asked]:
+async def read_intake(
+    request: Request, limits: FetchLimits, operation: Operation[..., Any]
+) -> Intake:
     """Read a request's audio: multipart, JSON with an address, or else the raw body.
 
     Curl's `--data-binary` calls any body a web form, so only multipart counts as one. Options come
-    in the query, in form fields or in the JSON; what is none of `kind` is ignored.
+    in the query, in form fields or in the JSON.
 
     Raises:
-        MalformedRequestError: no audio in it, or an option that cannot be.
+        MalformedRequestError: no audio in it, an option that the operation does not have, or a
+            value that its option does not take.
         BandstandError: the refusals of `fetch`; `PayloadTooLargeError`.
     """
+    query = dict(request.query_params)
+    read_options(operation, query)  # before a long body is read
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "multipart/form-data":
         audio, fields = await _read_multipart(request)
@@ -86,6 +85,4 @@ async def read_intake(request: Request, limits: FetchLimits, kind: type[Asked]) 
         audio, fields = await _read_address(request, limits)
     else:
         audio, fields = await request.body(), {}
-    given = {**fields, **request.query_params}
-    asked = {name: value for name, value in given.items() if name in kind.model_fields}
-    return Intake(audio, _validated(kind, asked))
+    return Intake(audio, read_options(operation, {**fields, **query}))

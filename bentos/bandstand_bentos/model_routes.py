@@ -11,19 +11,20 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bandstand.errors import MalformedRequestError, ModelControlOffError, UnauthorizedError
-from bandstand.models.card import Quality, get_card
-from bandstand.pipelines.answers import ErrorAnswer, ModelsAnswer, ModelSummary
+from bandstand.models.card import get_card
 from bandstand.pipelines.listing import list_models, summary
 from bandstand_bentos.replies import REFUSALS, json_response
 from bandstand_bentos.surface import Surface
+from bandstand_client.contract.models import ModelList, ModelMetrics, ModelSummary
+from bandstand_client.contract.shared import Refusal
 
 _CONTROL_REFUSALS: dict[int | str, dict[str, Any]] = {
     400: REFUSALS[400],
-    401: {"model": ErrorAnswer, "description": "No key, or not the administrator's."},
-    403: {"model": ErrorAnswer, "description": "Model control is off: no key is set."},
+    401: {"model": Refusal, "description": "No key, or not the administrator's."},
+    403: {"model": Refusal, "description": "Model control is off: no key is set."},
     404: REFUSALS[404],
-    409: {"model": ErrorAnswer, "description": "That version is not installed."},
-    500: {"model": ErrorAnswer, "description": "The model's file is not what its card says."},
+    409: {"model": Refusal, "description": "That version is not installed."},
+    500: {"model": Refusal, "description": "The model's file is not what its card says."},
     503: REFUSALS[503],
 }
 _LOAD_BODY = {
@@ -38,15 +39,6 @@ _LOAD_BODY = {
         }
     }
 }
-
-
-class ModelMetrics(BaseModel):
-    """How good a model is, and the proof that came with its export."""
-
-    name: str
-    version: int | None
-    quality: tuple[Quality, ...]
-    report: dict[str, Any] | None
 
 
 class LoadOptions(BaseModel):
@@ -65,7 +57,7 @@ def add_model_routes(app: FastAPI) -> None:
 
 
 def _add_listing(app: FastAPI) -> None:
-    @app.get("/models", response_model=ModelsAnswer, summary="Every model, installed or not")
+    @app.get("/models", response_model=ModelList, summary="Every model, installed or not")
     async def models(request: Request) -> Response:
         surface: Surface = request.app.state.surface
         return json_response(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import bentoml
 
@@ -73,7 +74,7 @@ class _Preprocessor:
                     "durations_seconds": prepared.durations_seconds,
                     **prepared.inputs,
                 },
-                {"audio": prepared.audio.model_dump(), "timings_ms": prepared.timings_ms},
+                {"audio": asdict(prepared.audio), "timings_ms": prepared.timings_ms},
             )
 
         return await answer(block, work)

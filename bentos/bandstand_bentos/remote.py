@@ -15,7 +15,6 @@ from bentoml.exceptions import BentoMLException
 
 from bandstand.errors import BandstandError, UnavailableError
 from bandstand.models.card import Card
-from bandstand.pipelines.answers import AudioFacts
 from bandstand.pipelines.prepare import Prepared, front_end_key
 from bandstand.runners.base import Array
 from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
@@ -23,6 +22,7 @@ from bandstand.runners.wire import pack, unpack
 from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
 from bandstand_bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
 from bandstand_bentos.worker import Arrays, Facts
+from bandstand_client.contract.shared import AudioMetadata
 
 # Hashing releases the interpreter lock; below this it is not worth a thread.
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
@@ -140,7 +140,7 @@ class RemotePreparation:
             inputs={tensor.name: arrays[tensor.name] for tensor in card.inputs},
             starts_seconds=arrays["starts_seconds"],
             durations_seconds=arrays["durations_seconds"],
-            audio=AudioFacts.model_validate(facts["audio"]),
+            audio=AudioMetadata(**facts["audio"]),
             timings_ms=facts["timings_ms"],
         )
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from bandstand import __version__
@@ -23,52 +22,19 @@ from bandstand.errors import (
     MethodNotAllowedError,
     RouteNotFoundError,
 )
-from bandstand.pipelines.answers import (
-    FeaturesAnswer,
-    GenreAnswer,
-    HealthAnswer,
-    InstrumentsAnswer,
-)
-from bandstand.pipelines.genre import DEFAULT_TOP_K
-from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
-from bandstand.pipelines.options import GenreOptions, InstrumentsOptions, Options
+from bandstand.operations.served import SERVED, ServedOperation
 from bandstand_bentos.edge import error_response
-from bandstand_bentos.intake import Asked, Intake, read_intake
+from bandstand_bentos.intake import read_intake
 from bandstand_bentos.model_routes import add_model_routes
+from bandstand_bentos.operation_schema import operation_schema
 from bandstand_bentos.replies import REFUSALS, json_response
 from bandstand_bentos.surface import Surface
+from bandstand_client.contract.shared import Health
 
-_AS_IN_QUERY = {"description": "as in the query"}
-_MODEL_NAME = {"type": "string", **_AS_IN_QUERY}
-_TOP_K = {"type": "integer", "minimum": 1, **_AS_IN_QUERY}
-_THRESHOLD = {"type": "number", "minimum": 0, "maximum": 1, **_AS_IN_QUERY}
-_BINARY = {"type": "string", "format": "binary"}
-_URL = {"type": "string", "format": "uri"}
 _DESCRIPTION = """\
 Genre, instruments and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm, told
 apart by content. Every refusal is `{"error", "error_type", "request_id"}` with a documented status.
 """
-
-
-def _audio_body(**options: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body with audio, and with options that may stand in the query as well."""
-
-    def with_options(**audio: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "schema": {"type": "object", "required": list(audio), "properties": audio | options}
-        }
-
-    return {
-        "requestBody": {
-            "required": True,
-            "description": "Audio in one of three ways: a multipart field, the raw body, or a URL.",
-            "content": {
-                "multipart/form-data": with_options(file=_BINARY),
-                "application/octet-stream": {"schema": _BINARY},
-                "application/json": with_options(audio_url=_URL),
-            },
-        }
-    }
 
 
 class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
@@ -80,7 +46,7 @@ async def _until_disconnect(request: Request) -> None:
         pass
 
 
-async def _while_connected(request: Request, work: Awaitable[BaseModel]) -> BaseModel:
+async def _while_connected(request: Request, work: Awaitable[object]) -> object:
     """Await `work`, but drop it when the client hangs up."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_until_disconnect(request))
@@ -94,19 +60,17 @@ async def _while_connected(request: Request, work: Awaitable[BaseModel]) -> Base
         gone.cancel()
 
 
-async def _answer(
-    request: Request, kind: type[Asked], work: Callable[[Intake[Asked]], Awaitable[BaseModel]]
-) -> Response:
+async def _answer(request: Request, operation: ServedOperation) -> Response:
     """Read the audio, wait for a turn, work: in one deadline, for a client that stays."""
     surface: Surface = request.app.state.surface
     deadline = surface.settings.request_deadline_seconds
     try:
         async with asyncio.timeout(deadline):
-            intake = await read_intake(request, surface.fetch_limits, kind)
+            intake = await read_intake(request, surface.fetch_limits, operation.declared)
 
-            async def in_turn() -> BaseModel:
-                async with surface.admission.turn():
-                    return await work(intake)
+            async def in_turn() -> object:
+                async with surface.admission.turn(operation.turns):
+                    return await operation.run(surface.resources, intake.audio, intake.options)
 
             return json_response(await _while_connected(request, in_turn()))
     except TimeoutError:
@@ -123,68 +87,30 @@ def create_app() -> FastAPI:
         # BentoML's middleware opens the request's span, where spans are exported at all.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    _add_answers(app)
+    for operation in SERVED:
+        _add_operation(app, operation)
     add_model_routes(app)
     _add_health(app)
     _add_errors(app)
     return app
 
 
-def _add_answers(app: FastAPI) -> None:
-    @app.post(
-        "/predict",
-        response_model=GenreAnswer,
-        responses=REFUSALS,
-        openapi_extra=_audio_body(model_name=_MODEL_NAME, top_k=_TOP_K),
-        summary="Genre of a recording",
-    )
-    async def predict(
-        request: Request,
-        model_name: Annotated[str | None, Query(max_length=64)] = None,
-        top_k: Annotated[int, Query(ge=1, le=1000)] = DEFAULT_TOP_K,
-    ) -> Response:
-        surface: Surface = request.app.state.surface
-        return await _answer(
-            request,
-            GenreOptions,
-            lambda intake: surface.genre.predict(
-                intake.audio, model=intake.options.model_name, top_k=intake.options.top_k
-            ),
-        )
+def _add_operation(app: FastAPI, operation: ServedOperation) -> None:
+    declared = operation.declared
 
-    @app.post(
-        "/detect/instruments",
-        response_model=InstrumentsAnswer,
-        responses=REFUSALS,
-        openapi_extra=_audio_body(model_name=_MODEL_NAME, threshold=_THRESHOLD),
-        summary="Instruments of a recording, acoustic or electronic",
-    )
-    async def detect_instruments(
-        request: Request,
-        model_name: Annotated[str | None, Query(max_length=64)] = None,
-        threshold: Annotated[float, Query(ge=0, le=1)] = DEFAULT_THRESHOLD,
-    ) -> Response:
-        surface: Surface = request.app.state.surface
-        return await _answer(
-            request,
-            InstrumentsOptions,
-            lambda intake: surface.instruments.detect(
-                intake.audio, model=intake.options.model_name, threshold=intake.options.threshold
-            ),
-        )
+    async def route(request: Request) -> Response:
+        return await _answer(request, operation)
 
-    @app.post(
-        "/analyze/features",
-        response_model=FeaturesAnswer,
+    app.add_api_route(
+        declared.path,
+        route,
+        methods=["POST"],
+        name=declared.name,
+        response_model=declared.answer,
         responses=REFUSALS,
-        openapi_extra=_audio_body(),
-        summary="Audio features of a recording, tempo included",
+        openapi_extra=operation_schema(declared),
+        summary=declared.summary.removesuffix("."),
     )
-    async def analyze_features(request: Request) -> Response:
-        surface: Surface = request.app.state.surface
-        return await _answer(
-            request, Options, lambda intake: surface.features.analyze(intake.audio)
-        )
 
 
 def _add_health(app: FastAPI) -> None:
@@ -192,16 +118,16 @@ def _add_health(app: FastAPI) -> None:
     async def index() -> Response:
         return RedirectResponse("/docs")
 
-    @app.get("/livez", response_model=HealthAnswer, summary="Is the process alive?")
+    @app.get("/livez", response_model=Health, summary="Is the process alive?")
     async def livez() -> Response:
-        return json_response(HealthAnswer(status="ok", version=__version__))
+        return json_response(Health(status="ok", version=__version__))
 
     not_ready: dict[int | str, dict[str, Any]] = {
-        503: {"model": HealthAnswer, "description": "Some part does not answer."}
+        503: {"model": Health, "description": "Some part does not answer."}
     }
 
-    @app.get("/readyz", response_model=HealthAnswer, responses=not_ready, summary="Can it answer?")
-    @app.get("/health", response_model=HealthAnswer, responses=not_ready, summary="As /readyz")
+    @app.get("/readyz", response_model=Health, responses=not_ready, summary="Can it answer?")
+    @app.get("/health", response_model=Health, responses=not_ready, summary="As /readyz")
     async def readyz(request: Request) -> Response:
         health = await request.app.state.surface.health()
         return json_response(health, 200 if health.status == "ok" else 503)

@@ -13,10 +13,9 @@ from bandstand.audio.fetch import FetchLimits
 from bandstand.audio.probe import probe_recording
 from bandstand.models.card import Card, get_card, load_cards
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.classify import Model
-from bandstand.pipelines.features import FeaturesPipeline
-from bandstand.pipelines.genre import DEFAULT_MODEL, GenrePipeline
-from bandstand.pipelines.instruments import InstrumentsPipeline
+from bandstand.pipelines.genre import DEFAULT_MODEL
+from bandstand.pipelines.model_output import Model
+from bandstand.pipelines.resources import Resources
 from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bandstand_bentos.admission import Admission
@@ -122,9 +121,7 @@ class _Gateway:
         app.state.surface = Surface(
             settings=_SETTINGS,
             admission=_ADMISSION,
-            genre=GenrePipeline(preparation, runtime.models),
-            instruments=InstrumentsPipeline(preparation, runtime.models),
-            features=FeaturesPipeline(preparation, features_card),
+            resources=Resources(preparation, runtime.models),
             models=runtime.served,
             control=runtime.control,
             repository=_REPOSITORY,

@@ -12,14 +12,12 @@ from bandstand import __version__
 from bandstand.audio.fetch import FetchLimits
 from bandstand.errors import BandstandError
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.answers import HealthAnswer
-from bandstand.pipelines.features import FeaturesPipeline
-from bandstand.pipelines.genre import GenrePipeline
-from bandstand.pipelines.instruments import InstrumentsPipeline
+from bandstand.pipelines.resources import Resources
 from bandstand.runners.loaded import probe_inputs
 from bandstand.settings import Settings
 from bandstand_bentos.admission import Admission
 from bandstand_bentos.control import ModelControl, ServedModel
+from bandstand_client.contract.shared import Health
 
 logger = logging.getLogger("bandstand.gateway")
 
@@ -70,13 +68,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """The pipelines, models and limits behind the routes of one gateway process."""
+    """What operations run with, models and limits behind the routes of one gateway process."""
 
     settings: Settings
     admission: Admission
-    genre: GenrePipeline
-    instruments: InstrumentsPipeline
-    features: FeaturesPipeline
+    resources: Resources
     models: Mapping[str, ServedModel]
     control: ModelControl
     repository: ModelRepository
@@ -85,15 +81,13 @@ class Surface:
     fetch_limits: FetchLimits
     _model_probes: dict[str, Probe] = field(default_factory=dict)
 
-    async def health(self) -> HealthAnswer:
+    async def health(self) -> Health:
         """Try every part, and every model that is served just now."""
         probes = [*self.probes, *map(self._probe_of, self.models)]
         findings = await asyncio.gather(*(probe.check() for probe in probes))
         checks = {probe.name: finding for probe, finding in zip(probes, findings, strict=True)}
         healthy = all(finding == "ok" for finding in findings)
-        return HealthAnswer(
-            status="ok" if healthy else "degraded", version=__version__, checks=checks
-        )
+        return Health(status="ok" if healthy else "degraded", version=__version__, checks=checks)
 
     def _probe_of(self, name: str) -> Probe:
         async def attempt() -> object:

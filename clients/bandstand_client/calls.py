@@ -7,26 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 from urllib.parse import quote
 
+from bandstand_client.contract.declaration import Audio, Operation
+from bandstand_client.contract.models import ModelList, ModelMetrics, ModelSummary
+from bandstand_client.contract.shared import Health
 from bandstand_client.errors import BandstandClientError, ServerError, UnavailableError, error_class
 from bandstand_client.policy import parse_retry_after
-from bandstand_client.results import (
-    FeaturesResult,
-    GenreResult,
-    Health,
-    InstrumentsResult,
-    ModelList,
-    ModelMetrics,
-    ModelSummary,
-    read,
-)
+from bandstand_client.reading import read
 
 T = TypeVar("T")
 
-Audio = bytes | Path | str | BinaryIO
-"""Encoded audio: its bytes, the path of a file, or an open binary file."""
+Content = bytes | str
+"""Encoded audio, or the http(s) address of some."""
 
 REQUEST_ID_HEADER = "X-Request-ID"
 _OK, _UNAVAILABLE = 200, 503
@@ -55,43 +49,48 @@ class Call(Generic[T]):
     content: bytes | None = field(default=None, repr=False)
 
 
-def classify(content: bytes | str, model: str | None, top_k: int | None) -> Call[GenreResult]:
-    """Name the genre of `content`: encoded audio, or the URL of some."""
-    params = {"model_name": model, "top_k": None if top_k is None else str(top_k)}
-    return _audio_call("/predict", GenreResult, content, params)
+def ask(operation: Operation[..., T], content: Content, options: Mapping[str, object]) -> Call[T]:
+    """Ask for an operation about `content`.
 
-
-def instruments(
-    content: bytes | str, model: str | None, threshold: float | None
-) -> Call[InstrumentsResult]:
-    """Name the instruments of `content`: encoded audio, or the URL of some."""
-    params = {"model_name": model, "threshold": None if threshold is None else str(threshold)}
-    return _audio_call("/detect/instruments", InstrumentsResult, content, params)
-
-
-def features(content: bytes | str) -> Call[FeaturesResult]:
-    """Compute the features of `content`: encoded audio, or the URL of some."""
-    return _audio_call("/analyze/features", FeaturesResult, content, {})
+    Args:
+        operation: which.
+        content: encoded audio, or the address of some.
+        options: those that were given.
+    """
+    is_address = isinstance(content, str)
+    return Call(
+        "POST",
+        operation.path,
+        partial(interpret, operation.answer),
+        params={name: str(value) for name, value in options.items() if value is not None},
+        headers={"Content-Type": "application/json" if is_address else "application/octet-stream"},
+        content=json.dumps({"audio_url": content}).encode()
+        if isinstance(content, str)
+        else content,
+    )
 
 
 def models() -> Call[ModelList]:
-    """List the models."""
+    """List every model that the server knows, installed or not."""
     return Call("GET", "/models", partial(interpret, ModelList))
 
 
 def model_metrics(name: str) -> Call[ModelMetrics]:
-    """Read one model's quality and export report."""
+    """Return one model's measured quality and its export report."""
     return Call("GET", f"/models/{quote(name, safe='')}/metrics", partial(interpret, ModelMetrics))
 
 
-def load_model(name: str, version: int | None) -> Call[ModelSummary]:
-    """Have a version of a model served; None: the newest."""
+def load_model(name: str, version: int | None = None) -> Call[ModelSummary]:
+    """Have a version of a model served from now on (None: the newest); nothing in flight is lost.
+
+    Takes the administrator's key.
+    """
     content = json.dumps({} if version is None else {"version": version}).encode()
     return replace(_model_change(name, "load"), content=content)
 
 
 def unload_model(name: str) -> Call[ModelSummary]:
-    """Have a model served no more."""
+    """Have a model served no more; returns when what was begun with it is answered."""
     return _model_change(name, "unload")
 
 
@@ -102,7 +101,7 @@ def _model_change(name: str, change: str) -> Call[ModelSummary]:
 
 
 def health() -> Call[Health]:
-    """Ask how the server is; one that is not ready answers too (503)."""
+    """Return how the server is; one that is starting or draining answers too."""
     return Call("GET", "/health", _interpret_health)
 
 
@@ -111,21 +110,18 @@ def readiness() -> Call[Health]:
     return Call("GET", "/readyz", _interpret_readiness)
 
 
-def content_of(audio: Audio | None, url: str | None) -> bytes | str:
-    """Return the encoded bytes that `audio` stands for, or `url`.
+def content_of(audio: Audio) -> Content:
+    """Return the encoded bytes that `audio` stands for, or the address that it is.
 
     Raises:
         OSError: a file that cannot be read.
-        TypeError: both or neither are given.
-        ValueError: a URL as `audio`.
     """
-    if audio is None and url is not None:
-        return url
-    if audio is None or url is not None:
-        raise TypeError("give either audio or url=…")
-    if isinstance(audio, str) and audio.startswith(("http://", "https://")):
-        raise ValueError("a URL goes in the argument `url`, for the server to fetch")
-    return encoded(audio)
+    return audio if is_address(audio) else encoded(audio)
+
+
+def is_address(audio: Audio) -> TypeGuard[str]:
+    """Say whether the server has to fetch the audio itself."""
+    return isinstance(audio, str) and audio.startswith(("http://", "https://"))
 
 
 def encoded(audio: Audio) -> bytes:
@@ -133,7 +129,10 @@ def encoded(audio: Audio) -> bytes:
 
     Raises:
         OSError: a file that cannot be read.
+        ValueError: an address, where no server would fetch it.
     """
+    if is_address(audio):
+        raise ValueError(f"{audio} would have to be fetched: pass its content")
     if isinstance(audio, bytes):
         return audio
     if isinstance(audio, str | Path):
@@ -198,20 +197,4 @@ def _interpret_readiness(reply: Reply) -> Health:
         f"the server is not ready ({missing or health.status})",
         status=reply.status,
         error_type="not_ready",
-    )
-
-
-def _audio_call(
-    path: str, kind: type[T], content: bytes | str, params: Mapping[str, str | None]
-) -> Call[T]:
-    is_url = isinstance(content, str)
-    return Call(
-        "POST",
-        path,
-        partial(interpret, kind),
-        params={name: value for name, value in params.items() if value is not None},
-        headers={"Content-Type": "application/json" if is_url else "application/octet-stream"},
-        content=json.dumps({"audio_url": content}).encode()
-        if isinstance(content, str)
-        else content,
     )

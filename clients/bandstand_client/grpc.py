@@ -3,8 +3,8 @@
     with BandstandGrpc("127.0.0.1:8001") as bandstand:
         print(bandstand.classify("song.mp3").primary_genre)
 
-They work through NVIDIA's `tritonclient` (`pip install 'bandstand[triton]'`), with the results,
-errors, deadlines and retries of the HTTP clients. Every method raises the errors of
+They work through NVIDIA's `tritonclient` (`pip install 'bandstand-client[grpc]'`), with the HTTP
+clients' answers, errors, deadlines and retries. Every method raises the errors of
 `bandstand_client.errors`; `OSError` where a file cannot be read.
 """
 
@@ -13,16 +13,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import uuid4
 
 from bandstand_client import kserve
-from bandstand_client.calls import Audio, encoded
-from bandstand_client.concurrency import outcomes
+from bandstand_client.calls import encoded
+from bandstand_client.contract.declaration import Audio, Operation
+from bandstand_client.contract.models import ModelIndex
+from bandstand_client.contract.operations import Operations
+from bandstand_client.contract.shared import Health
 from bandstand_client.errors import BandstandClientError
 from bandstand_client.grpc_transport import (
     MAX_UPLOAD_BYTES,
@@ -34,13 +36,6 @@ from bandstand_client.grpc_transport import (
 )
 from bandstand_client.kserve import InferCall, Inference
 from bandstand_client.policy import Attempts, RetryPolicy, Timeouts
-from bandstand_client.results import (
-    FeaturesResult,
-    GenreResult,
-    Health,
-    InstrumentsResult,
-    ModelIndex,
-)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,13 +43,12 @@ if TYPE_CHECKING:
 DEFAULT_URL = "127.0.0.1:8001"
 
 T = TypeVar("T")
-A = TypeVar("A", bound=Audio)
 
 _DEFAULT_TIMEOUTS = Timeouts()
 _UNTIL_READY = RetryPolicy(retries=sys.maxsize, first_pause=0.1, longest_pause=1.0)
 
 
-class BandstandGrpc:
+class BandstandGrpc(Operations):
     """A connection to a Triton server; a context manager. Safe to share between threads.
 
     Args:
@@ -69,6 +63,8 @@ class BandstandGrpc:
         ImportError: `tritonclient` is not installed.
         ValueError: no usable address, key, timeout or number of retries.
     """
+
+    is_async: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -103,36 +99,16 @@ class BandstandGrpc:
         """Close the channel."""
         self._triton.close()
 
-    def classify(
-        self, audio: Audio, *, model: str | None = None, top_k: int | None = None
-    ) -> GenreResult:
-        """Name the genre of `audio`.
+    def answer(
+        self, operation: Operation[..., T], audio: Audio, options: Mapping[str, object]
+    ) -> T:
+        """Ask for one operation; `client.classify(audio)` is the shorter form.
 
-        Args:
-            audio: encoded bytes, the path of a file, or an open binary file.
-            model: the model to ask; None: the server's default.
-            top_k: how many genres `predictions` lists; None: the server's default.
+        Raises:
+            ValueError: an address as audio; Triton fetches none.
         """
         content = self._options.check_size(encoded(audio))
-        return self._infer(kserve.classify(content, model, top_k))
-
-    def detect_instruments(
-        self, audio: Audio, *, model: str | None = None, threshold: float | None = None
-    ) -> InstrumentsResult:
-        """Name the instruments of `audio`.
-
-        Args:
-            audio: encoded bytes, the path of a file, or an open binary file.
-            model: the model to ask; None: the best that the server has.
-            threshold: least probability (0 to 1) of what is listed; None: the server's default.
-        """
-        content = self._options.check_size(encoded(audio))
-        return self._infer(kserve.instruments(content, model, threshold))
-
-    def features(self, audio: Audio) -> FeaturesResult:
-        """Compute the audio features of `audio`."""
-        content = self._options.check_size(encoded(audio))
-        return self._infer(kserve.features(content))
+        return self._infer(kserve.ask(operation, content, options))
 
     def infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], *, version: int | None = None
@@ -217,12 +193,14 @@ class BandstandGrpc:
             time.sleep(pause)
 
 
-class AsyncBandstandGrpc:
-    """The same for asyncio, with `classify_many` and its like; an async context manager.
+class AsyncBandstandGrpc(Operations):
+    """The same for asyncio, with `classify.many` and its like; an async context manager.
 
     Its arguments are those of `BandstandGrpc`. The channel is opened by the first call, and
     belongs to that call's event loop.
     """
+
+    is_async: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -260,60 +238,12 @@ class AsyncBandstandGrpc:
         if opened is not None:
             await opened.close()
 
-    async def classify(
-        self, audio: Audio, *, model: str | None = None, top_k: int | None = None
-    ) -> GenreResult:
-        """Name the genre of a recording; see `BandstandGrpc.classify`."""
-        return await self._infer(kserve.classify(await self._content(audio), model, top_k))
-
-    async def classify_many(
-        self,
-        audios: Iterable[A] | AsyncIterable[A],
-        concurrency: int = 8,
-        *,
-        model: str | None = None,
-        top_k: int | None = None,
-    ) -> AsyncGenerator[tuple[A, GenreResult | BandstandClientError | OSError], None]:
-        """Name the genre of many recordings, yielding each with its result or its error.
-
-        They come in the order they finish, `concurrency` of them in flight; `audios` is read as
-        they do, and may be endless. Leaving the loop cancels what is in flight.
-        """
-
-        async def one(audio: A) -> GenreResult:
-            return await self.classify(audio, model=model, top_k=top_k)
-
-        async with aclosing(outcomes(one, audios, concurrency)) as finished:
-            async for audio, outcome in finished:
-                yield audio, outcome
-
-    async def detect_instruments(
-        self, audio: Audio, *, model: str | None = None, threshold: float | None = None
-    ) -> InstrumentsResult:
-        """Name the instruments of a recording; see `BandstandGrpc.detect_instruments`."""
-        content = await self._content(audio)
-        return await self._infer(kserve.instruments(content, model, threshold))
-
-    async def detect_instruments_many(
-        self,
-        audios: Iterable[A] | AsyncIterable[A],
-        concurrency: int = 8,
-        *,
-        model: str | None = None,
-        threshold: float | None = None,
-    ) -> AsyncGenerator[tuple[A, InstrumentsResult | BandstandClientError | OSError], None]:
-        """Name the instruments of many recordings; see `classify_many`."""
-
-        async def one(audio: A) -> InstrumentsResult:
-            return await self.detect_instruments(audio, model=model, threshold=threshold)
-
-        async with aclosing(outcomes(one, audios, concurrency)) as finished:
-            async for audio, outcome in finished:
-                yield audio, outcome
-
-    async def features(self, audio: Audio) -> FeaturesResult:
-        """Compute the audio features of a recording; see `BandstandGrpc.features`."""
-        return await self._infer(kserve.features(await self._content(audio)))
+    async def answer(
+        self, operation: Operation[..., T], audio: Audio, options: Mapping[str, object]
+    ) -> T:
+        """Ask for one operation; `await client.classify(audio)` is the shorter form."""
+        content = self._options.check_size(await asyncio.to_thread(encoded, audio))
+        return await self._infer(kserve.ask(operation, content, options))
 
     async def infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], *, version: int | None = None
@@ -350,9 +280,6 @@ class AsyncBandstandGrpc:
         if self._opened is None:
             self._opened = self._library.InferenceServerClient(**self._options.client_options())
         return self._opened
-
-    async def _content(self, audio: Audio) -> bytes:
-        return self._options.check_size(await asyncio.to_thread(encoded, audio))
 
     async def _infer(self, call: InferCall[T]) -> T:
         arguments = infer_options(call, uuid4().hex)

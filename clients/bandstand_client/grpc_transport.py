@@ -118,7 +118,7 @@ def load_library() -> Any:
         import tritonclient.grpc.aio
     except ImportError as error:
         raise ImportError(
-            "the gRPC clients need the Triton client: pip install 'bandstand[triton]'"
+            "the gRPC clients need the Triton client: pip install 'bandstand-client[grpc]'"
         ) from error
     return tritonclient.grpc
 

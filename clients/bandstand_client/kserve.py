@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from bandstand_client.contract.declaration import Operation
+from bandstand_client.contract.models import IndexedModel, ModelIndex
+from bandstand_client.contract.shared import Health
 from bandstand_client.errors import (
     BandstandClientError,
     DeadlineError,
@@ -19,15 +22,7 @@ from bandstand_client.errors import (
     UnavailableError,
     error_class,
 )
-from bandstand_client.results import (
-    FeaturesResult,
-    GenreResult,
-    Health,
-    IndexedModel,
-    InstrumentsResult,
-    ModelIndex,
-    read,
-)
+from bandstand_client.reading import read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,20 +31,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLASSIFY_MODEL, FEATURES_MODEL = "classify_genre", "analyze_features"
-INSTRUMENTS_MODEL = "tag_instruments"
 _AUDIO, _OPTIONS, _ANSWER = "audio", "options", "answer"
 _READY = "READY"
 
 # How Bandstand's models on Triton say which of its errors they mean.
 _TYPED = re.compile(r"\[(\d{3}) ([a-z_]+)\] (.*)", re.DOTALL)
-# What Triton itself means: the status that HTTP would have, and a name.
+# What Triton itself means: the status and the name that the same refusal has over HTTP.
 _BY_CODE = {
     "NOT_FOUND": (404, "model_not_found"),
     "INVALID_ARGUMENT": (400, "malformed_request"),
     "OUT_OF_RANGE": (400, "malformed_request"),
-    "UNAUTHENTICATED": (401, "unauthenticated"),
-    "PERMISSION_DENIED": (403, "permission_denied"),
+    "UNAUTHENTICATED": (401, "unauthorized"),
+    "PERMISSION_DENIED": (403, "forbidden"),
     "RESOURCE_EXHAUSTED": (413, "payload_too_large"),
     "INTERNAL": (500, "internal_error"),
 }
@@ -75,23 +68,15 @@ class InferCall(Generic[T]):
     version: int | None = None
 
 
-def classify(content: bytes, model: str | None, top_k: int | None) -> InferCall[GenreResult]:
-    """Name the genre of encoded audio."""
-    options = {"model_name": model, "top_k": top_k}
-    return _audio_call(CLASSIFY_MODEL, GenreResult, content, options)
-
-
-def instruments(
-    content: bytes, model: str | None, threshold: float | None
-) -> InferCall[InstrumentsResult]:
-    """Name the instruments of encoded audio."""
-    options = {"model_name": model, "threshold": threshold}
-    return _audio_call(INSTRUMENTS_MODEL, InstrumentsResult, content, options)
-
-
-def features(content: bytes) -> InferCall[FeaturesResult]:
-    """Compute the features of encoded audio."""
-    return _audio_call(FEATURES_MODEL, FeaturesResult, content, {})
+def ask(
+    operation: Operation[..., T], content: bytes, options: Mapping[str, object]
+) -> InferCall[T]:
+    """Ask for an operation about encoded audio; `options` are those that were given."""
+    inputs = {_AUDIO: _one(content)}
+    given = {name: value for name, value in options.items() if value is not None}
+    if given:
+        inputs[_OPTIONS] = _one(json.dumps(given).encode())
+    return InferCall(operation.triton_model, inputs, partial(_read_answer, operation.answer))
 
 
 def arrays(model: str, inputs: Mapping[str, Array], version: int | None) -> InferCall[Inference]:
@@ -179,16 +164,6 @@ def error_of(message: str, status: str | None, request_id: str) -> BandstandClie
         code, error_type = _BY_CODE[name]
         return error_class(code)(message, status=code, error_type=error_type, request_id=request_id)
     return ServerError(message, error_type=name.lower() or "client_error", request_id=request_id)
-
-
-def _audio_call(
-    model: str, kind: type[T], content: bytes, options: Mapping[str, Any]
-) -> InferCall[T]:
-    inputs = {_AUDIO: _one(content)}
-    given = {name: value for name, value in options.items() if value is not None}
-    if given:
-        inputs[_OPTIONS] = _one(json.dumps(given).encode())
-    return InferCall(model, inputs, partial(_read_answer, kind))
 
 
 def _one(content: bytes) -> Array:

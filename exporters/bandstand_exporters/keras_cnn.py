@@ -19,7 +19,7 @@ from bandstand.errors import CardError, CheckpointError, ModelMismatchError
 from bandstand.frontends.mel import FloatArray
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import FRONT_END_TENSOR, Card
-from bandstand.pipelines.classify import activate
+from bandstand.pipelines.model_output import activate
 from bandstand.runners.base import Array
 from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.join import join

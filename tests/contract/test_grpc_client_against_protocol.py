@@ -145,7 +145,7 @@ def test_what_is_sent_is_what_was_asked_for() -> None:
         BandstandGrpc(address, api_key="secret") as client,
         pytest.raises(errors.ServerError, match="missing") as caught,
     ):
-        client.classify(b"sound", model="genre_cnn", top_k=2)
+        client.classify(b"sound", model_name="genre_cnn", top_k=2)
     assert caught.value.error_type == "malformed_answer"
     (request,), (metadata,) = script.requests, script.metadata
     assert request.model_name == "classify_genre"
@@ -163,7 +163,7 @@ async def test_instruments_are_asked_for_by_the_names_of_http() -> None:
     script = Script()
     with listening(script) as address:
         with BandstandGrpc(address) as client, pytest.raises(errors.ServerError):
-            client.detect_instruments(b"sound", model="tags_jamendo", threshold=0.25)
+            client.detect_instruments(b"sound", model_name="tags_jamendo", threshold=0.25)
         async with AsyncBandstandGrpc(address) as other:
             with pytest.raises(errors.ServerError):
                 await other.detect_instruments(b"sound")

@@ -9,13 +9,11 @@ import httpx
 import numpy as np
 import pytest
 
-from bandstand.pipelines.answers import (
-    ErrorAnswer,
-    FeaturesAnswer,
-    GenreAnswer,
-    HealthAnswer,
-    ModelsAnswer,
-)
+from bandstand_client.contract.features import FeaturesAnswer
+from bandstand_client.contract.genre import GenreAnswer
+from bandstand_client.contract.models import ModelList
+from bandstand_client.contract.shared import Health, Refusal
+from bandstand_client.reading import read
 from harness.recordings import flac, long_silence, tone, wav
 
 
@@ -37,7 +35,7 @@ def test_three_ways_to_send_audio_give_one_answer(http: httpx.Client, samples_di
         ),
     ]
     assert [a.status_code for a in answers] == [200, 200, 200]
-    scores = [GenreAnswer.model_validate_json(a.content).all_scores for a in answers]
+    scores = [read(GenreAnswer, a.json()).all_scores for a in answers]
     assert scores[0] == scores[1] == scores[2]
     assert sum(scores[0].values()) == pytest.approx(1.0, abs=1e-6)
 
@@ -55,7 +53,7 @@ def test_options_come_by_query_or_form(http: httpx.Client) -> None:
 
 def test_features_of_a_long_recording_are_pooled_over_windows(http: httpx.Client) -> None:
     answer = http.post("/analyze/features", content=tone(65.0))
-    features = FeaturesAnswer.model_validate_json(answer.content)
+    features = read(FeaturesAnswer, answer.json())
     assert [round(w.duration_seconds) for w in features.windows] == [30, 30, 5]
     assert [w.start_seconds for w in features.windows] == [0.0, 30.0, 60.0]
     assert features.tempo_bpm == pytest.approx(120, rel=0.03)
@@ -63,7 +61,7 @@ def test_features_of_a_long_recording_are_pooled_over_windows(http: httpx.Client
 
 
 def test_models_and_their_metrics(http: httpx.Client) -> None:
-    models = ModelsAnswer.model_validate_json(http.get("/models").content).models
+    models = read(ModelList, http.get("/models").json()).models
     embedded = next(m for m in models if m.name == "genre_features")
     assert embedded.status == "ready"
     assert embedded.version is not None
@@ -80,7 +78,7 @@ def test_health_paths(http: httpx.Client) -> None:
     for path in ("/livez", "/readyz", "/health"):
         answer = http.get(path)
         assert answer.status_code == 200
-        assert HealthAnswer.model_validate_json(answer.content).status == "ok"
+        assert read(Health, answer.json()).status == "ok"
     checks = http.get("/readyz").json()["checks"]
     assert checks == {"preprocessor": "ok", "genre_features": "ok"} | checks
 
@@ -146,7 +144,7 @@ REFUSED = {
 def test_bad_audio_is_refused_by_name(http: httpx.Client, case: str, path: str) -> None:
     content, status, kind = REFUSED[case]
     answer = http.post(path, files={"file": ("song.mp3", content)})
-    error = ErrorAnswer.model_validate_json(answer.content)
+    error = read(Refusal, answer.json())
     assert (answer.status_code, error.error_type) == (status, kind), error.error
     assert error.request_id == answer.headers["X-Request-ID"]
     assert http.get("/readyz").status_code == 200

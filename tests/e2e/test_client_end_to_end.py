@@ -11,8 +11,8 @@ from bandstand.frontends.librosa_features import FEATURE_NAMES
 from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand_client import errors
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.http import AsyncBandstand, Bandstand
-from bandstand_client.results import GenreResult
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def test_every_call_is_answered(server_url: str, sample: Path) -> None:
     with Bandstand(server_url) as client:
         assert client.wait_ready().status == "ok"
         assert client.health().version == __version__
-        genre = client.classify(sample, model=DEFAULT_MODEL, top_k=2)
+        genre = client.classify(sample, model_name=DEFAULT_MODEL, top_k=2)
         assert len(genre.predictions) == 2
         assert genre.primary_genre == genre.predictions[0].genre
         assert set(genre.all_scores) == set(get_card(DEFAULT_MODEL).labels)
-        features = client.features(sample.read_bytes())
+        features = client.analyze_features(sample.read_bytes())
         assert set(features.features) == set(FEATURE_NAMES)
         assert features.audio == genre.audio
         names = {model.name: model for model in client.models().models}
@@ -44,13 +44,13 @@ def test_refusals_arrive_by_meaning(server_url: str, sample: Path) -> None:
         assert (caught.value.status, caught.value.error_type) == (415, "not_audio")
         assert caught.value.request_id
         with pytest.raises(errors.NotFoundError):
-            client.classify(sample, model="no_such_model")
+            client.classify(sample, model_name="no_such_model")
         with pytest.raises(errors.NotFoundError):
             client.model_metrics("../predict")
         with pytest.raises(errors.RefusedError):
             client.classify(sample, top_k=0)
         with pytest.raises(errors.AuthenticationError) as caught:
-            client.classify(url="https://127.0.0.1:1/a.wav")
+            client.classify("https://127.0.0.1:1/a.wav")
         assert caught.value.error_type == "address_refused"
         with pytest.raises(errors.TooLargeError):
             client.classify(bytes(65 << 20))
@@ -59,11 +59,11 @@ def test_refusals_arrive_by_meaning(server_url: str, sample: Path) -> None:
 async def test_many_finish_each_with_its_own(server_url: str, sample: Path) -> None:
     audios: list[bytes | str | Path] = [sample, b"bad", sample, str(sample), Path("/no/such")]
     async with AsyncBandstand(server_url) as client:
-        results = [pair async for pair in client.classify_many(audios, concurrency=3)]
+        results = [pair async for pair in client.classify.many(audios, concurrency=3)]
     kinds = {str(audio)[:20]: type(result) for audio, result in results}
     assert len(results) == len(audios)
     assert kinds["b'bad'"] is errors.InvalidAudioError
     assert kinds["/no/such"] is FileNotFoundError
-    good = [result for _, result in results if isinstance(result, GenreResult)]
+    good = [result for _, result in results if isinstance(result, GenreAnswer)]
     assert len(good) == 3
     assert len({result.primary_genre for result in good}) == 1

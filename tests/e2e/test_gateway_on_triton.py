@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.local import LocalPipelines
+from bandstand.operations.local import LocalBandstand
 from bandstand.runners.triton_connection import TritonConnection
 from bandstand.settings import Settings
 from bandstand.triton.server import TritonServer
@@ -140,8 +140,8 @@ async def test_the_command_lines_pipelines_work_on_triton_too(
         Settings(repository=repository.root),
         Settings(repository=repository.root, runtime="triton", triton_url=triton.grpc_address),
     ):
-        async with LocalPipelines(settings) as pipelines:
-            scores.append((await pipelines.classify(audio, model=WAVEFORM_MODEL)).all_scores)
+        async with LocalBandstand(settings) as pipelines:
+            scores.append((await pipelines.classify(audio, model_name=WAVEFORM_MODEL)).all_scores)
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
 
 
@@ -170,14 +170,14 @@ async def test_models_come_and_go_with_triton(
     connection = TritonConnection(triton.grpc_address, channels=1, deadline_seconds=30)
     await connection.unload(WAVEFORM_MODEL)
     with pytest.raises(RefusedError) as caught:
-        client.classify(tone(1.0), model=WAVEFORM_MODEL)
+        client.classify(tone(1.0), model_name=WAVEFORM_MODEL)
     assert (caught.value.status, caught.value.error_type) == (409, "model_not_installed")
     eventually(lambda: status_of(client, WAVEFORM_MODEL) == "installed")
     client.wait_ready(FOLLOWS_WITHIN_SECONDS)
     assert client.classify(tone(1.0)).method == EMBEDDED
 
     await connection.load(WAVEFORM_MODEL)
-    assert client.classify(tone(1.0), model=WAVEFORM_MODEL).method == WAVEFORM_MODEL
+    assert client.classify(tone(1.0), model_name=WAVEFORM_MODEL).method == WAVEFORM_MODEL
     eventually(lambda: status_of(client, WAVEFORM_MODEL) == "ready")
     await connection.aclose()
 
@@ -186,7 +186,7 @@ def test_the_gateway_changes_versions_on_triton(
     client: Bandstand, repository: ModelRepository
 ) -> None:
     def ask() -> tuple[int | None, dict[str, float]]:
-        result = client.classify(tone(1.0), model=WAVEFORM_MODEL)
+        result = client.classify(tone(1.0), model_name=WAVEFORM_MODEL)
         return result.members[0].version, result.all_scores
 
     first = ask()
@@ -210,11 +210,11 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
 ) -> None:
     model_file = repository.latest(WAVEFORM_MODEL).model_path.name
     broken = repository.install(WAVEFORM_MODEL, {model_file: b"no graph"})
-    before = client.classify(tone(1.0), model=WAVEFORM_MODEL)
+    before = client.classify(tone(1.0), model_name=WAVEFORM_MODEL)
     with pytest.raises(ServerError) as caught:
         client.load_model(WAVEFORM_MODEL)
     assert (caught.value.status, caught.value.error_type) == (500, "model_mismatch")
-    after = client.classify(tone(1.0), model=WAVEFORM_MODEL)
+    after = client.classify(tone(1.0), model_name=WAVEFORM_MODEL)
     assert after.all_scores == before.all_scores
     repository.remove(WAVEFORM_MODEL, broken)
     client.load_model(WAVEFORM_MODEL)

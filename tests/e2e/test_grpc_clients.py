@@ -14,10 +14,10 @@ from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.triton.server import TritonServer
 from bandstand_client import errors
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
 from bandstand_client.grpc_transport import MAX_UPLOAD_BYTES
 from bandstand_client.http import Bandstand
-from bandstand_client.results import GenreResult
 from harness.recordings import tone
 from harness.serving import free_port
 from tests.triton_serving import halted
@@ -34,10 +34,10 @@ def test_every_call_is_answered(triton_server: TritonServer, sample: Path) -> No
     with BandstandGrpc(triton_server.grpc_address) as client:
         assert client.wait_ready().status == "ok"
         assert client.health().checks[DEFAULT_MODEL] == "ok"
-        genre = client.classify(sample, model=DEFAULT_MODEL, top_k=2)
+        genre = client.classify(sample, model_name=DEFAULT_MODEL, top_k=2)
         assert len(genre.predictions) == 2
         assert set(genre.all_scores) == set(get_card(DEFAULT_MODEL).labels)
-        features = client.features(sample.read_bytes())
+        features = client.analyze_features(sample.read_bytes())
         assert set(features.features) == set(FEATURE_NAMES)
         assert features.audio == genre.audio
         states = {model.name: model.state for model in client.models().models}
@@ -53,7 +53,7 @@ def test_grpc_and_http_give_the_same_result(
         ours, theirs = grpc.classify(sample), http.classify(sample)
     assert ours.all_scores == pytest.approx(theirs.all_scores, rel=1e-4)
 
-    def facts(result: GenreResult) -> list[object]:
+    def facts(result: GenreAnswer) -> list[object]:
         genres = [score.genre for score in result.predictions]
         return [genres, result.method, result.audio, dataclasses.astuple(result.members[0])]
 
@@ -67,12 +67,12 @@ def test_refusals_arrive_by_meaning(triton_server: TritonServer, sample: Path) -
         assert (caught.value.status, caught.value.error_type) == (415, "not_audio")
         assert caught.value.request_id
         with pytest.raises(errors.InvalidAudioError) as caught:
-            client.features(tone(0.0))
+            client.analyze_features(tone(0.0))
         assert (caught.value.status, caught.value.error_type) == (422, "empty_audio")
         with pytest.raises(errors.NotFoundError):
-            client.classify(sample, model="no_such_model")
+            client.classify(sample, model_name="no_such_model")
         with pytest.raises(errors.RefusedError) as caught:
-            client.classify(sample, model="genre_cnn")
+            client.classify(sample, model_name="genre_cnn")
         assert (caught.value.status, caught.value.error_type) == (409, "model_not_installed")
         with pytest.raises(errors.RefusedError):
             client.classify(sample, top_k=0)
@@ -98,15 +98,15 @@ async def test_many_finish_each_with_its_own(triton_server: TritonServer, sample
     audios: list[bytes | str | Path] = [sample, b"bad", sample, str(sample), Path("/no/such")]
     async with AsyncBandstandGrpc(triton_server.grpc_address) as client:
         assert (await client.wait_ready()).status == "ok"
-        results = [pair async for pair in client.classify_many(audios, concurrency=3)]
-        assert (await client.features(sample)).tempo_bpm > 0
+        results = [pair async for pair in client.classify.many(audios, concurrency=3)]
+        assert (await client.analyze_features(sample)).tempo_bpm > 0
         assert (await client.infer(DEFAULT_MODEL, ROW)).version == 1
         assert any(model.name == DEFAULT_MODEL for model in (await client.models()).models)
     kinds = {str(audio)[:20]: type(result) for audio, result in results}
     assert len(results) == len(audios)
     assert kinds["b'bad'"] is errors.InvalidAudioError
     assert kinds["/no/such"] is FileNotFoundError
-    good = [result for _, result in results if isinstance(result, GenreResult)]
+    good = [result for _, result in results if isinstance(result, GenreAnswer)]
     assert len(good) == 3
     assert len({result.primary_genre for result in good}) == 1
 
@@ -132,7 +132,7 @@ async def test_no_server_is_unavailable() -> None:
 
 def test_without_tritonclient_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
-    with pytest.raises(ImportError, match=r"bandstand\[triton\]"):
+    with pytest.raises(ImportError, match=r"bandstand-client\[grpc\]"):
         BandstandGrpc()
 
 

@@ -19,12 +19,11 @@ import trustme
 from bandstand.errors import MalformedRequestError
 from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
 from bandstand.triton.server import TritonServer
 from bandstand_client import errors
+from bandstand_client.contract.instruments import InstrumentsAnswer, InstrumentsOptions
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
 from bandstand_client.http import AsyncBandstand, Bandstand
-from bandstand_client.results import InstrumentsResult
 from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.file_server import FileServer
@@ -190,7 +189,7 @@ def test_options_come_by_query_form_or_json(
             reply = httpx.post(f"{embedded.url}{PATH}", timeout=60, **body)
             assert reply.status_code == 200, reply.text
             assert_same(by_query, reply.json())
-    assert over_http(embedded, strings)["threshold"] == DEFAULT_THRESHOLD
+    assert over_http(embedded, strings)["threshold"] == InstrumentsOptions().threshold
 
 
 BAD_AUDIO = [(b"these are words", 415, "not_audio"), (b"", 422, "empty_audio")]
@@ -243,7 +242,7 @@ def test_servers_without_such_a_model_say_how_to_get_one(
         for client in (http, grpc):
             for model in (None, JAMENDO):
                 with pytest.raises(errors.RefusedError, match="bandstand models pull") as caught:
-                    client.detect_instruments(tone(2.0), model=model)
+                    client.detect_instruments(tone(2.0), model_name=model)
                 assert (caught.value.status, caught.value.error_type) == (
                     409,
                     "model_not_installed",
@@ -265,8 +264,9 @@ def test_the_best_model_that_is_loaded_answers_unless_one_is_named(
     gateway: Server, triton: TritonServer
 ) -> None:
     def methods(model: str | None = None) -> set[str]:
-        results = [client.detect_instruments(tone(2.0), model=model) for client in (http, grpc)]
-        return {result.method for result in results}
+        audio = tone(2.0)
+        answers = [c.detect_instruments(audio, model_name=model) for c in (http, grpc)]
+        return {answer.method for answer in answers}
 
     with Bandstand(gateway.url) as http, BandstandGrpc(triton.grpc_address) as grpc:
         assert methods() == {AST}
@@ -292,7 +292,7 @@ async def test_clients_for_many_recordings_give_each_its_own(
 ) -> None:
     audios: list[bytes | Path] = [*clips[-2:], b"bad", Path("/no/such")]
     with Bandstand(gateway.url) as client:
-        wanted = {clip: client.detect_instruments(clip, model=JAMENDO) for clip in clips[-2:]}
+        wanted = {clip: client.detect_instruments(clip, model_name=JAMENDO) for clip in clips[-2:]}
     async with (
         AsyncBandstand(gateway.url) as http,
         AsyncBandstandGrpc(triton.grpc_address) as grpc,
@@ -302,7 +302,7 @@ async def test_clients_for_many_recordings_give_each_its_own(
             assert isinstance(found[b"bad"], errors.InvalidAudioError)
             assert isinstance(found[Path("/no/such")], FileNotFoundError)
             for clip, result in wanted.items():
-                assert isinstance(found[clip], InstrumentsResult)
+                assert isinstance(found[clip], InstrumentsAnswer)
                 assert_same(asdict(result), asdict(found[clip]))
 
 

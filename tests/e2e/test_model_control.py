@@ -14,10 +14,10 @@ import pytest
 
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import AuthenticationError, NotFoundError, RefusedError
 from bandstand_client.grpc import BandstandGrpc
 from bandstand_client.http import AsyncBandstand, Bandstand
-from bandstand_client.results import GenreResult
 from harness.serving import Server, serving
 from tests.triton_serving import triton_serving
 
@@ -70,7 +70,7 @@ async def test_versions_change_under_load_without_a_lost_request(
     controlled: Server, admin: Bandstand, samples_dir: Path
 ) -> None:
     audio = (samples_dir / "band_groove.ogg").read_bytes()
-    answers: list[GenreResult] = []
+    answers: list[GenreAnswer] = []
     done = asyncio.Event()
     async with AsyncBandstand(controlled.url, retries=0) as client:
 
@@ -112,10 +112,10 @@ async def test_unloading_waits_for_what_was_begun(
         assert unloaded.status == "installed"
         # Answered, or told that the model has gone: never a broken answer.
         for outcome in outcomes:
-            assert isinstance(outcome, GenreResult) or (
+            assert isinstance(outcome, GenreAnswer) or (
                 isinstance(outcome, RefusedError) and outcome.error_type == "model_not_installed"
             )
-        assert (await client.features(audio)).tempo_bpm > 0
+        assert (await client.analyze_features(audio)).tempo_bpm > 0
         assert (await client.wait_ready()).status == "ok"
         with pytest.raises(RefusedError, match="is not served here"):
             await client.classify(audio)

@@ -13,9 +13,9 @@ from tritonclient.grpc import InferenceServerClient
 from bandstand.models.repository import ModelRepository
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import BandstandClientError
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
-from bandstand_client.results import GenreResult
 from harness.recordings import tone
 from tests.triton_serving import (
     WAVEFORM_MODEL,
@@ -31,7 +31,7 @@ ROUND = 3 * CLIENTS
 MOST_ROUNDS = 50
 
 
-Outcome = GenreResult | BandstandClientError
+Outcome = GenreAnswer | BandstandClientError
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Load:
 
 def versions_of(outcomes: list[Outcome]) -> set[int | None]:
     """Return the versions that answered."""
-    return {answer.members[0].version for answer in outcomes if isinstance(answer, GenreResult)}
+    return {answer.members[0].version for answer in outcomes if isinstance(answer, GenreAnswer)}
 
 
 @asynccontextmanager
@@ -77,7 +77,7 @@ async def load_on(address: str) -> AsyncIterator[Load]:
             while not done.is_set():
                 asked_now = load.rounds[-1]
                 try:
-                    asked_now.append(await client.classify(RECORDING, model=WAVEFORM_MODEL))
+                    asked_now.append(await client.classify(RECORDING, model_name=WAVEFORM_MODEL))
                 except BandstandClientError as error:
                     asked_now.append(error)
 
@@ -122,7 +122,7 @@ def scores_of(load: Load) -> dict[int | None, set[str]]:
     """Return by version what it answered to the one question; every outcome has to be an answer."""
     answers: dict[int | None, set[str]] = {}
     for answer in load.outcomes:
-        assert isinstance(answer, GenreResult), answer
+        assert isinstance(answer, GenreAnswer), answer
         rounded = {genre: round(score, 4) for genre, score in answer.all_scores.items()}
         answers.setdefault(answer.members[0].version, set()).add(str(rounded))
     return answers
@@ -158,10 +158,10 @@ async def test_unloading_in_use_breaks_no_answer(
         await load_model(server, repository)
         answered = await load.round()
     assert versions_of(answered) == {1}
-    assert all(isinstance(answer, GenreResult) for answer in answered)
+    assert all(isinstance(answer, GenreAnswer) for answer in answered)
     for outcome in load.outcomes:
         # Answered, or told that the model has gone: never a broken answer.
-        assert isinstance(outcome, GenreResult) or said(outcome) == (409, "model_not_installed"), (
+        assert isinstance(outcome, GenreAnswer) or said(outcome) == (409, "model_not_installed"), (
             outcome
         )
     with BandstandGrpc(server.grpc_address) as client:

@@ -1,4 +1,4 @@
-"""What the README tells people to paste is true: every `sh` and `python` block of it runs."""
+"""What both READMEs tell people to paste is true: every `sh` and `python` block runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from harness import PROJECT_ROOT
 from harness.serving import serving
 
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = BLOCK.findall((PROJECT_ROOT / "README.md").read_text(encoding="utf-8"))
+PAGES = ("README.md", "clients/README.md")
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in BLOCK.findall((PROJECT_ROOT / page).read_text(encoding="utf-8"))
+]
 
 
 @dataclass(frozen=True)

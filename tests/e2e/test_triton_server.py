@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from bandstand.errors import BandstandError
 from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.local import LocalPipelines
+from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
@@ -62,7 +62,7 @@ def assert_same_answer(ours: Any, theirs: Any) -> None:
 
 async def local_genre(server: TritonServer, audio: bytes, **options: Any) -> dict[str, Any]:
     settings = Settings(repository=server.options.repository, runtime="onnxruntime")
-    async with LocalPipelines(settings) as pipelines:
+    async with LocalBandstand(settings) as pipelines:
         answer = await pipelines.classify(audio, **options)
     return json.loads(answer.model_dump_json())
 
@@ -99,8 +99,8 @@ async def test_a_track_longer_than_a_batch_equals_the_local_pipeline(
 
 async def test_features_equal_the_local_pipeline(client: AudioClient, samples_dir: Path) -> None:
     audio = (samples_dir / "band_groove.ogg").read_bytes()
-    async with LocalPipelines() as pipelines:
-        ours = await pipelines.features(audio)
+    async with LocalBandstand() as pipelines:
+        ours = await pipelines.analyze_features(audio)
     (answer,) = client.ask("analyze_features", audio)
     assert_same_answer(json.loads(ours.model_dump_json()), answer)
 
@@ -143,7 +143,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_audio_is_refused_as_in_this_process(name: str, client: AudioClient) -> None:
-    async with LocalPipelines() as pipelines:
+    async with LocalBandstand() as pipelines:
         with pytest.raises(BandstandError) as ours:
             await pipelines.classify(HOSTILE[name])
         for model in ("classify_genre", "analyze_features"):

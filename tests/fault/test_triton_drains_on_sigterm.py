@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import BandstandClientError
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
-from bandstand_client.results import GenreResult
 from harness import PROJECT_ROOT
 from harness.recordings import tone
 from harness.serving import STOP_SECONDS, free_port
@@ -86,7 +86,7 @@ async def test_calls_in_flight_are_answered_and_nothing_is_left(tmp_path: Path) 
             with pytest.raises(BandstandClientError):  # the door is closed to what comes now
                 await client.classify(tone(1.0))
             answers = await asyncio.gather(*calls, return_exceptions=True)
-        lost = [answer for answer in answers if not isinstance(answer, GenreResult)]
+        lost = [answer for answer in answers if not isinstance(answer, GenreAnswer)]
         assert lost == [], log.read_text()[-3000:]
         assert process.wait(STOP_SECONDS) == 0
     assert_nothing_is_left(family, shared, ports)

@@ -18,8 +18,7 @@ import pytest
 
 from bandstand.models.card import Card, load_cards
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.answers import GenreAnswer
-from bandstand.pipelines.local import LocalPipelines
+from bandstand.operations.local import LocalBandstand
 from bandstand.runners.base import Array
 from bandstand.runners.load import load_runner
 from bandstand.runners.wire import pack, unpack
@@ -27,9 +26,9 @@ from bandstand.settings import Settings
 from bandstand.triton.server import TritonServer
 from bandstand_bentos.model_runner import runner_name
 from bandstand_bentos.wiring import GATEWAY
+from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.grpc import BandstandGrpc
 from bandstand_client.http import Bandstand
-from bandstand_client.results import GenreResult
 from harness.serving import Server, serving
 from tests.installed_cards import (
     INSTALLABLE,
@@ -133,19 +132,20 @@ async def test_a_recordings_genre_is_the_same_wherever_it_is_asked(
     card = repository.card(repository.latest(name))
     recording = recordings(card)[-1]
     settings = Settings(repository=repository.root, runtime=RUNTIME)
-    async with LocalPipelines(settings) as pipelines:
-        here = await pipelines.classify(recording.read_bytes(), model=name, top_k=len(card.labels))
+    async with LocalBandstand(settings) as pipelines:
+        audio = recording.read_bytes()
+        here = await pipelines.classify(audio, model_name=name, top_k=len(card.labels))
     with Bandstand(bento.url) as http, BandstandGrpc(triton.grpc_address) as grpc:
         for client in (http, grpc):
-            there = client.classify(recording, model=name, top_k=len(card.labels))
+            there = client.classify(recording, model_name=name, top_k=len(card.labels))
             assert_same_genre(card, there, here)
 
 
-def raw_scores(answer: GenreAnswer | GenreResult) -> dict[str, float]:
+def raw_scores(answer: GenreAnswer) -> dict[str, float]:
     return {score.genre: score.raw_score for score in answer.predictions}
 
 
-def assert_same_genre(card: Card, there: GenreResult, here: GenreAnswer) -> None:
+def assert_same_genre(card: Card, there: GenreAnswer, here: GenreAnswer) -> None:
     relative, absolute = card.tolerance.relative, card.tolerance.absolute
     assert there.all_scores == pytest.approx(here.all_scores, relative, absolute)
     assert raw_scores(there) == pytest.approx(raw_scores(here), relative, absolute)

@@ -22,7 +22,7 @@ from bandstand.audio.waveform import resample
 from bandstand.models.card import Card, get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of
-from bandstand.pipelines.classify import activate
+from bandstand.pipelines.model_output import activate
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array, Runner
 from bandstand.runners.load import load_runner

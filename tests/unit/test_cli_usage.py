@@ -78,7 +78,7 @@ def test_help_loads_nothing_heavy() -> None:
         ["classify"],
         ["classify", "/no/such/file.wav"],
         ["classify", "a.wav", "--top-k", "0"],
-        ["classify", "a.wav", "--jobs", "many"],
+        ["classify", "a.wav", "--concurrency", "many"],
         ["instruments", "a.wav", "--threshold", "2"],
         ["features", "a.wav", "--server", "localhost:3000"],
         ["serve", "--port", "70000"],
@@ -119,7 +119,7 @@ def test_directories_are_walked_for_audio_and_repeats_dropped(tmp_path: Path) ->
 def test_no_server_is_one_line_and_stops_the_rest(tmp_path: Path, no_server: str) -> None:
     for i in range(20):
         (tmp_path / f"{i}.wav").touch()
-    code, output, errors = run("classify", str(tmp_path), "--server", no_server, "-j1", "--json")
+    code, output, errors = run("classify", str(tmp_path), "--server", no_server, "-c1", "--json")
     assert code == 1
     (line,) = output.splitlines()
     assert json.loads(line)["error_type"] == "connection_failed"
@@ -156,7 +156,7 @@ async def test_one_bad_recording_does_not_stop_the_rest() -> None:
             raise ZeroDivisionError
         return recording.name
 
-    outcomes = answer_all(recordings, ask, jobs=2, progress=False, debug=False)
+    outcomes = answer_all(recordings, ask, concurrency=2, progress=False, debug=False)
     seen = {o.recording.name: o.failure and o.failure.error_type async for o in outcomes}
     assert seen == dict.fromkeys("0135") | {"2": "not_audio", "4": "internal_error"}
 

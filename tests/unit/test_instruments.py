@@ -21,10 +21,9 @@ from bandstand.errors import (
 )
 from bandstand.models.card import Card, get_card, load_card
 from bandstand.models.repository import LABELS_FILE, MODEL_FILE, ModelRepository
-from bandstand.pipelines.answers import InstrumentsAnswer
-from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
-from bandstand.pipelines.local import LocalPipelines
+from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
+from bandstand_client.contract.instruments import InstrumentsAnswer, InstrumentsOptions
 from harness.recordings import tone, wav
 from harness.transformers_checkpoints import TAGS
 from tests.triton_serving import embedded_repository, graph
@@ -84,8 +83,8 @@ def ask(repository: ModelRepository) -> Callable[..., Any]:
     settings = Settings(repository=repository.root, runtime=RUNTIME, threads_per_runner=1)
 
     async def detect(audio: bytes | None = None, **options: Any) -> InstrumentsAnswer:
-        async with LocalPipelines(settings) as pipelines:
-            return await pipelines.instruments(audio or tone(2.0, 16_000), **options)
+        async with LocalBandstand(settings) as pipelines:
+            return await pipelines.detect_instruments(audio or tone(2.0, 16_000), **options)
 
     return detect
 
@@ -110,7 +109,7 @@ async def test_the_threshold_is_the_documented_one_unless_asked_for(
 ) -> None:
     says(JAMENDO, {"violin": -0.8, "piano": -0.9})  # 0.31, 0.29
     answer = await ask()
-    assert (answer.threshold, listed(answer)) == (DEFAULT_THRESHOLD, ["violin"])
+    assert (answer.threshold, listed(answer)) == (InstrumentsOptions().threshold, ["violin"])
     assert answer.threshold == 0.3
     everything = await ask(threshold=0.0)
     assert len(everything.instruments) == len(everything.all_scores) == 14
@@ -189,7 +188,7 @@ async def test_the_one_that_tells_most_instruments_is_asked_first(
     answer = await ask()
     assert (answer.method, listed(answer)) == (AST, ["Violin, fiddle"])
     assert len(answer.all_scores) == len(get_card(AST).instruments)
-    assert (await ask(model=JAMENDO)).method == JAMENDO
+    assert (await ask(model_name=JAMENDO)).method == JAMENDO
 
 
 async def test_no_model_that_tells_instruments_is_said_with_the_command(
@@ -199,7 +198,7 @@ async def test_no_model_that_tells_instruments_is_said_with_the_command(
     with pytest.raises(ModelNotInstalledError, match=f"bandstand models pull {AST}"):
         await ask()
     with pytest.raises(ModelNotInstalledError, match=f"bandstand models pull {JAMENDO}"):
-        await ask(model=JAMENDO)
+        await ask(model_name=JAMENDO)
 
 
 async def test_a_model_that_tells_no_instruments_is_refused_by_name(
@@ -207,9 +206,9 @@ async def test_a_model_that_tells_no_instruments_is_refused_by_name(
 ) -> None:
     for name in ("genre_features", "tags_msd"):
         with pytest.raises(UnusableRequestError, match=name):
-            await ask(model=name)
+            await ask(model_name=name)
     with pytest.raises(ModelNotFoundError):
-        await ask(model="no_such_model")
+        await ask(model_name="no_such_model")
 
 
 async def test_a_checkpoint_without_any_of_the_cards_instruments_is_told(

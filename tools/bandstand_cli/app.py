@@ -10,7 +10,9 @@ from typer.core import TyperGroup
 
 from bandstand import __version__
 from bandstand.models.precision import WeightPrecision
+from bandstand_cli.addresses import server_address
 from bandstand_cli.failures import told
+from bandstand_cli.operation_commands import Server, add_operation_commands
 
 
 class _Commands(TyperGroup):
@@ -31,45 +33,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="What models there are, and getting more.")
 app.add_typer(models_app, name="models")
-
-
-def _http_url(url: str | None) -> str | None:
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{url!r} does not look like http://127.0.0.1:3000")
-    return url
-
-
-def _server_address(address: str) -> str:
-    schemes = ("http://", "https://", "grpc://", "grpcs://")
-    if not address.startswith(schemes):
-        raise typer.BadParameter(
-            f"{address!r} looks like neither http://127.0.0.1:3000 nor grpc://127.0.0.1:8001"
-        )
-    return address
-
-
-Inputs = Annotated[
-    list[str],
-    typer.Argument(metavar="RECORDING…", help="Audio files, directories of them, or URLs."),
-]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        callback=_http_url,
-        help="Ask this server instead of working here; its key comes from BANDSTAND_API_KEY.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, as they finish.")]
-Csv = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", help="One row a recording; - for stdout.")
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs", "-j", min=1, help="How many at once (here: one a core; at a server: 8)."
-    ),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -121,7 +84,12 @@ def serve(
     ] = None,
     sample: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Answer this recording once, when ready."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            show_default="with --log-format text: one that comes with Bandstand",
+            help="Answer this recording once, when ready.",
+        ),
     ] = None,
 ) -> None:
     """Serve the models over HTTP until Ctrl-C or SIGTERM.
@@ -197,103 +165,7 @@ def triton(
         command.serve(options)
 
 
-@app.command()
-def classify(
-    ctx: typer.Context,
-    inputs: Inputs,
-    *,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="The model to ask (`bandstand models list`)."),
-    ] = None,
-    top_k: Annotated[
-        int, typer.Option("--top-k", "-k", min=1, help="Genres in `predictions` of --json.")
-    ] = 3,
-    server: Server = None,
-    json: Json = False,
-    csv: Csv = None,
-    jobs: Jobs = None,
-) -> None:
-    """Name the genre of recordings.
-
-    [cyan]bandstand classify song.mp3[/cyan]                      a chart of its genres
-
-    [cyan]bandstand classify ~/Music --csv genres.csv[/cyan]      a whole collection
-
-    [cyan]bandstand classify ~/Music --json | jq .primary_genre[/cyan]
-
-    [cyan]bandstand classify song.mp3 --server http://127.0.0.1:3000[/cyan]
-
-    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
-    """
-    from bandstand_cli import listen
-
-    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
-    listen.classify(inputs, model, top_k, options)
-
-
-@app.command()
-def instruments(
-    ctx: typer.Context,
-    inputs: Inputs,
-    *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", show_default="the best there is", help="A model with instruments."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", "-t", min=0, max=1, help="Least probability to list, 0 to 1."),
-    ] = None,
-    server: Server = None,
-    json: Json = False,
-    csv: Csv = None,
-    jobs: Jobs = None,
-) -> None:
-    """Name the instruments of recordings, and whether they are acoustic or electronic.
-
-    [cyan]bandstand instruments song.mp3[/cyan]                    a chart of what plays
-
-    [cyan]bandstand instruments ~/Music --csv instruments.csv[/cyan]
-
-    [cyan]bandstand instruments song.mp3 --json | jq .primary[/cyan]
-
-    It takes a model that is not embedded: [cyan]bandstand models pull tags_jamendo[/cyan]
-
-    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
-    """
-    from bandstand_cli import listen
-
-    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
-    listen.instruments(inputs, model, threshold, options)
-
-
-@app.command()
-def features(
-    ctx: typer.Context,
-    inputs: Inputs,
-    *,
-    server: Server = None,
-    json: Json = False,
-    csv: Csv = None,
-    jobs: Jobs = None,
-) -> None:
-    """Compute the audio features of recordings, tempo included.
-
-    [cyan]bandstand features song.mp3[/cyan]                       the most telling ones
-
-    [cyan]bandstand features ~/Music --csv features.csv[/cyan]     all of them, a column each
-
-    [cyan]bandstand features song.mp3 --json | jq .tempo_bpm[/cyan]
-
-    Exit code: 0, 1 when some recording failed, 2 when the command was wrong.
-    """
-    from bandstand_cli import listen
-
-    options = listen.Options(server, json, csv, jobs, ctx.find_root().params["debug"])
-    listen.features(inputs, options)
+add_operation_commands(app)
 
 
 @app.command()
@@ -354,7 +226,7 @@ def bench(
         str,
         typer.Option(
             metavar="URL",
-            callback=_server_address,
+            callback=server_address,
             help="Bandstand (http, https) or Triton (grpc, grpcs); a key comes from "
             "BANDSTAND_API_KEY.",
         ),
@@ -556,7 +428,7 @@ Serving = Annotated[
     typer.Option(
         "--server",
         metavar="URL",
-        callback=_server_address,
+        callback=server_address,
         help="Bandstand (http, https; its administrator's key comes from BANDSTAND_API_KEY), or a "
         "Triton server of this repository (grpc, grpcs).",
     ),

@@ -31,18 +31,18 @@ async def answer_all(
     recordings: list[Recording],
     ask: Callable[[Recording], Awaitable[Answer]],
     *,
-    jobs: int,
+    concurrency: int,
     progress: bool,
     debug: bool,
 ) -> AsyncGenerator[Outcome[Answer], None]:
-    """Yield the outcome of every recording as it finishes, `jobs` of them under way.
+    """Yield the outcome of every recording as it finishes, `concurrency` of them under way.
 
     After a failure that would befall all others too, nothing more is begun.
 
     Args:
         recordings: what to work on.
         ask: answers one.
-        jobs: how many at once.
+        concurrency: how many at once.
         progress: show a bar on standard error.
         debug: let a fault of ours pass as it is, instead of as an outcome.
     """
@@ -60,7 +60,7 @@ async def answer_all(
     )
     with bar:
         listening = bar.add_task("listening", total=len(recordings))
-        async with aclosing(as_they_finish(ask, recordings, jobs)) as finished:
+        async with aclosing(as_they_finish(ask, recordings, concurrency)) as finished:
             async for recording, task in finished:
                 try:
                     outcome = Outcome(recording, task.result(), None)

@@ -65,7 +65,7 @@ class _GrpcTarget:
 
     async def classify(self, content: bytes) -> Answer:
         try:
-            return answer_of(await self._client.classify(content, model=self._model))
+            return answer_of(await self._client.classify(content, model_name=self._model))
         except BandstandClientError as error:
             raise failed(error) from error
 

@@ -10,10 +10,10 @@ import aiohttp
 
 from bandstand_cli.keys import api_key
 from bandstand_client import calls
+from bandstand_client.contract.genre import CLASSIFY, GenreAnswer
 from bandstand_client.errors import BandstandClientError, DeadlineError, UnavailableError
 from bandstand_client.http import AsyncBandstand
 from bandstand_client.policy import CONNECTION_CUT, Timeouts
-from bandstand_client.results import GenreResult
 from bandstand_client.transport import client_options
 from bandstand_loadtest.prometheus import read_counters
 from bandstand_loadtest.target import Answer, Counters, RequestFailedError, ServerFacts, Target
@@ -46,7 +46,7 @@ def open_target(address: str, model: str) -> AbstractAsyncContextManager[Target]
     return _open_http_target(address, model)
 
 
-def answer_of(result: GenreResult) -> Answer:
+def answer_of(result: GenreAnswer) -> Answer:
     """Return what a load test looks at."""
     versions = [member.version for member in result.members if member.model == result.method]
     return Answer(
@@ -89,13 +89,13 @@ class _HttpTarget:
         self._http = http
 
     async def classify(self, content: bytes) -> Answer:
-        call = calls.classify(content, self._model, None)
+        call = calls.ask(CLASSIFY, content, {"model_name": self._model})
         try:
             return answer_of(call.interpret(await self._exchange(call)))
         except BandstandClientError as error:
             raise failed(error) from error
 
-    async def _exchange(self, call: calls.Call[GenreResult]) -> calls.Reply:
+    async def _exchange(self, call: calls.Call[GenreAnswer]) -> calls.Reply:
         try:
             async with self._http.request(
                 call.method,

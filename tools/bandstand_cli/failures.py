@@ -21,9 +21,9 @@ _ADVICE = {
     "connection_failed": "is a server running there? `bandstand serve` starts one",
     "connect_timeout": "is the address right, and may it be reached from here?",
     "model_not_found": "`bandstand models list` shows every model",
-    "overloaded": "try again shortly, or with fewer `--jobs`",
+    "overloaded": "try again shortly, or with fewer `--concurrency`",
     "payload_too_large": "raise BANDSTAND_MAX_UPLOAD_BYTES where the model runs",
-    "read_timeout": "try again with fewer `--jobs`",
+    "read_timeout": "try again with fewer `--concurrency`",
     "unauthorized": "put the server's key in BANDSTAND_API_KEY",
 }
 # These would befall every other recording just the same.

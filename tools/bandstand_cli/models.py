@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from pydantic import TypeAdapter
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from bandstand.errors import ModelNotFoundError
-from bandstand.models.card import Quality
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.answers import ModelsAnswer, ModelSummary
 from bandstand.pipelines.listing import list_models
 from bandstand.settings import get_settings
 from bandstand_cli.display import show
 from bandstand_cli.keys import api_key
+from bandstand_client.contract.models import ModelList, ModelSummary, Quality
 from bandstand_client.http import Bandstand
 
 _STATUS_STYLES = {"ready": "bold green", "installed": "green", "not_installed": "yellow"}
@@ -30,7 +29,9 @@ def show_list(server: str | None, *, as_json: bool) -> None:
     """List the models that a server, or this installation, knows."""
     models = _models(server)
     if as_json:
-        sys.stdout.write(ModelsAnswer(models=models).model_dump_json(indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps(asdict(ModelList(models=models)), indent=2, ensure_ascii=False) + "\n"
+        )
         return
     table = Table(box=None, pad_edge=False)
     for title in ("model", "task", "status", "version"):
@@ -60,7 +61,7 @@ def show_one(name: str, server: str | None, *, as_json: bool) -> None:
         raise ModelNotFoundError(f"no model is called {name!r}; there are: {', '.join(models)}")
     model, report = models[name], _report(models[name], server)
     if as_json:
-        content = {**model.model_dump(mode="json"), "report": report}
+        content = {**asdict(model), "report": report}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return
     parts: list[RenderableType] = [_facts(model)]
@@ -76,8 +77,7 @@ def _models(server: str | None) -> tuple[ModelSummary, ...]:
         repository = ModelRepository(get_settings().repository)
         return list_models(repository, {}).models
     with _client(server) as client:
-        listed = client.models().models
-    return TypeAdapter(tuple[ModelSummary, ...]).validate_python(listed, from_attributes=True)
+        return client.models().models
 
 
 def _report(model: ModelSummary, server: str | None) -> dict[str, Any] | None:

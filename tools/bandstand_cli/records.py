@@ -7,22 +7,20 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 from bandstand_cli.batch import Outcome
 
 
-def json_line(
-    outcome: Outcome[GenreAnswer] | Outcome[InstrumentsAnswer] | Outcome[FeaturesAnswer],
-) -> str:
+def json_line(outcome: Outcome[Any]) -> str:
     """Return one JSON object: `path` and the answer's fields, or `path` and the error's."""
     content: dict[str, object] = {"path": outcome.recording.name}
     if outcome.failure is not None:
         content |= {"error": outcome.failure.message, "error_type": outcome.failure.error_type}
     elif outcome.answer is not None:
-        content |= outcome.answer.model_dump(mode="json")
+        content |= asdict(outcome.answer)
     return json.dumps(content, ensure_ascii=False)
 
 
@@ -56,17 +54,3 @@ def csv_file(path: Path | None) -> Iterator[CsvFile | None]:
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             yield CsvFile(file)
-
-
-def csv_row(
-    name: str, answer: GenreAnswer | InstrumentsAnswer | FeaturesAnswer
-) -> dict[str, str | float]:
-    """Return an answer as one row: a column a genre, an instrument, or a feature."""
-    if isinstance(answer, GenreAnswer):
-        row: dict[str, str | float] = {"path": name, "primary_genre": answer.primary_genre}
-        return row | {"confidence": answer.confidence} | answer.all_scores
-    if isinstance(answer, InstrumentsAnswer):
-        row = {"path": name, "primary": answer.primary or ""}
-        row |= {"has_acoustic": answer.has_acoustic, "has_electronic": answer.has_electronic}
-        return row | answer.all_scores
-    return {"path": name, **answer.features}

@@ -14,7 +14,7 @@ from bandstand.errors import BandstandError, UnusableRequestError
 from bandstand.settings import Settings
 
 if TYPE_CHECKING:
-    from bandstand.pipelines.local import LocalPipelines
+    from bandstand.operations.local import LocalBandstand
 
 _OF_THE_MODEL = frozenset({"model_not_found", "model_not_installed", "model_mismatch", "bad_card"})
 
@@ -93,27 +93,27 @@ async def load_clips(
         BandstandError: the model itself cannot be used here.
         OSError: a file that cannot be read.
     """
-    from bandstand.pipelines.local import LocalPipelines
+    from bandstand.operations.local import LocalBandstand
 
     exact = settings.model_copy(update={"runtime": "onnxruntime", "precision": "f32"})
     known: dict[str, Reference] = {}
     clips = []
-    async with LocalPipelines(exact) as pipelines:
+    async with LocalBandstand(exact) as here:
         for file in files:
             content = file.read_bytes()
             digest = hashlib.sha256(content).hexdigest()
             if digest not in known:
-                known[digest] = await _reference(pipelines, file, content, model)
+                known[digest] = await _reference(here, file, content, model)
             clips.append(Clip(str(file), content, known[digest]))
             on_clip()
     return clips
 
 
 async def _reference(
-    pipelines: LocalPipelines, file: Path, content: bytes, model: str | None
+    here: LocalBandstand, file: Path, content: bytes, model: str | None
 ) -> Reference:
     try:
-        answer = await pipelines.classify(content, model=model)
+        answer = await here.classify(content, model_name=model)
     except BandstandError as error:
         if error.error_type in _OF_THE_MODEL:
             raise

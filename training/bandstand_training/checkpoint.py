@@ -17,7 +17,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bandstand.errors import CheckpointError
-from bandstand.models.card import Name, Quality
+from bandstand.models.card import Name
+from bandstand_client.contract.models import Quality
 from bandstand_training.feature_scaler import FeatureScaler
 from bandstand_training.genre_network import GenreModel
 

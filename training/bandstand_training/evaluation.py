@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bandstand.models.card import Quality
+from bandstand_client.contract.models import Quality
 from bandstand_training.fit import FitSettings, Fitted, Rows, fit, logits_of
 from bandstand_training.genre_network import GenreModel
 from bandstand_training.table import FeatureTable, Split

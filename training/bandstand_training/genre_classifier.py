@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from bandstand.errors import UnusableRequestError
-from bandstand.models.card import Quality
+from bandstand_client.contract.models import Quality
 from bandstand_training.checkpoint import Checkpoint, load_checkpoint
 from bandstand_training.fit import logits_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,7 @@ def _run(table_path: Path, splits: Path, out: Path, *, epochs: int, seed: int, w
     with _progress(f"random {FOLDS}-fold", FOLDS * epochs) as step:
         random_folds = cross_validate(table, settings, on_epoch=step)
     quality = (measure_on_test(fitted.model, table, split), random_folds)
-    found: dict[str, object] = {"quality": [q.model_dump() for q in quality]}
+    found: dict[str, object] = {"quality": [asdict(q) for q in quality]}
     if write:
         facts = CheckpointFacts(
             name=NAME,

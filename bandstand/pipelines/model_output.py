@@ -1,4 +1,4 @@
-"""Asking one model about a recording: prepare it, infer its windows, join by audio in each."""
+"""What one model says of one recording: prepare it, infer its windows, average over them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scipy.special import expit, softmax
 from bandstand.errors import ModelNotInstalledError
 from bandstand.models.card import Card
 from bandstand.models.repository import install_command
-from bandstand.pipelines.answers import AudioFacts, Member
 from bandstand.pipelines.prepare import Preparation
 from bandstand.runners.base import Array
+from bandstand_client.contract.shared import AudioMetadata, Member
 
 
 class Model(Protocol):
@@ -41,7 +41,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ModelOutput:
     """What one model says of one recording.
 
     Attributes:
@@ -49,8 +49,8 @@ class Heard:
         version: that version.
         scores: shape (labels,), after the card's activation, averaged over windows.
         raw: shape (labels,), before it.
-        audio: facts of the recording.
-        started: when the question came, by `perf_counter`.
+        audio: metadata of the recording.
+        started: when the request came, by `perf_counter`.
         stages_ms: where the time went until now.
     """
 
@@ -58,7 +58,7 @@ class Heard:
     version: int
     scores: Array
     raw: Array
-    audio: AudioFacts
+    audio: AudioMetadata
     started: float
     stages_ms: dict[str, float]
 
@@ -96,14 +96,16 @@ def served_model(models: Mapping[str, Model], name: str) -> Model:
         ) from None
 
 
-async def hear(preparation: Preparation, model: Model, audio: bytes, started: float) -> Heard:
-    """Ask a model about one recording.
+async def run_model(
+    preparation: Preparation, model: Model, audio: bytes, started: float
+) -> ModelOutput:
+    """Run a model on one recording.
 
     Args:
         preparation: what decodes and cuts.
-        model: whom to ask.
+        model: what to run.
         audio: encoded content.
-        started: when the question came, by `perf_counter`.
+        started: when the request came, by `perf_counter`.
 
     Raises:
         BandstandError: the refusals of `prepare`, and of the model.
@@ -115,7 +117,7 @@ async def hear(preparation: Preparation, model: Model, audio: bytes, started: fl
     finished = perf_counter()
     logits = outputs[card.outputs[0].name]
     weights = prepared.durations_seconds
-    return Heard(
+    return ModelOutput(
         card=card,
         version=version,
         scores=np.average(activate(card, logits), axis=0, weights=weights),
@@ -128,3 +130,8 @@ async def hear(preparation: Preparation, model: Model, audio: bytes, started: fl
             "inference": (finished - prepared_at) * 1e3,
         },
     )
+
+
+def percent(probability: float) -> float:
+    """Return a probability as the percentage that answers show."""
+    return round(100 * float(probability), 4)

@@ -1,54 +1,55 @@
-"""The commands that listen to recordings: `classify`, `instruments` and `features`."""
+"""Runs an operation on every input of a command: here or at a server, past those that fail."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import typer
-from rich.console import RenderableType
 
-from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 from bandstand_cli.batch import Outcome, answer_all, wants_progress
-from bandstand_cli.display import (
-    features_chart,
-    features_table,
-    genre_chart,
-    genre_table,
-    instruments_chart,
-    instruments_table,
-    show,
-)
-from bandstand_cli.engines import Engine, open_engine
+from bandstand_cli.display import show
+from bandstand_cli.engine import open_engine
 from bandstand_cli.failures import EXIT_FAILED, Failure, debugging, show_failure
 from bandstand_cli.inputs import NoSuchInputError, Recording, find_recordings
-from bandstand_cli.records import csv_file, csv_row, json_line
+from bandstand_cli.presentation import Presentation
+from bandstand_cli.records import csv_file, json_line
+from bandstand_client.contract.declaration import Operation
 
-Answer = TypeVar("Answer", GenreAnswer, InstrumentsAnswer, FeaturesAnswer)
+Answer = TypeVar("Answer")
 
-_JOBS_AT_A_SERVER = 8
+_AT_A_SERVER = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What these commands have in common."""
+    """What these commands have in common.
+
+    Attributes:
+        server: its URL; None: this process answers.
+        json: print one JSON object a line.
+        csv: a file to write, a row a recording.
+        concurrency: recordings under way at once; None: as many as there are cores, or eight at a
+            server.
+        debug: show tracebacks.
+    """
 
     server: str | None
     json: bool
     csv: Path | None
-    jobs: int | None
+    concurrency: int | None
     debug: bool
 
     @property
-    def jobs_or_default(self) -> int:
-        """How many recordings are under way at once: here, as many as there are cores."""
-        return self.jobs or (_JOBS_AT_A_SERVER if self.server else os.cpu_count() or 1)
+    def concurrency_or_default(self) -> int:
+        """How many recordings are under way at once."""
+        return self.concurrency or (_AT_A_SERVER if self.server else os.cpu_count() or 1)
 
     @property
     def for_programs(self) -> bool:
@@ -61,31 +62,6 @@ class Options:
         return self.json or str(self.csv) == "-"
 
 
-def classify(inputs: list[str], model: str | None, top_k: int, options: Options) -> None:
-    """Name the genre of every input; see `bandstand classify --help`."""
-
-    def bind(engine: Engine) -> Callable[[Recording], Awaitable[GenreAnswer]]:
-        return lambda recording: engine.classify(recording, model=model, top_k=top_k)
-
-    _listen(inputs, bind, options, genre_chart, genre_table)
-
-
-def instruments(
-    inputs: list[str], model: str | None, threshold: float | None, options: Options
-) -> None:
-    """Name the instruments of every input; see `bandstand instruments --help`."""
-
-    def bind(engine: Engine) -> Callable[[Recording], Awaitable[InstrumentsAnswer]]:
-        return lambda recording: engine.instruments(recording, model=model, threshold=threshold)
-
-    _listen(inputs, bind, options, instruments_chart, instruments_table)
-
-
-def features(inputs: list[str], options: Options) -> None:
-    """Compute the features of every input; see `bandstand features --help`."""
-    _listen(inputs, lambda engine: engine.features, options, features_chart, features_table)
-
-
 @dataclass(slots=True)
 class _Tally(Generic[Answer]):
     """What has come so far; answers are kept only where a table of them will be shown."""
@@ -95,41 +71,61 @@ class _Tally(Generic[Answer]):
     finished: int = 0
 
 
-def _listen(
+def run_operation(
+    operation: Operation[..., Answer],
     inputs: list[str],
-    bind: Callable[[Engine], Callable[[Recording], Awaitable[Answer]]],
+    asked: Mapping[str, object],
+    presentation: Presentation[Answer],
     options: Options,
-    chart: Callable[[Recording, Answer], RenderableType],
-    table: Callable[[Sequence[tuple[Recording, Answer]]], RenderableType],
 ) -> None:
+    """Run an operation on every input, and show its answers.
+
+    Args:
+        operation: which.
+        inputs: files, directories and URLs.
+        asked: the operation's options.
+        presentation: how its answers are shown.
+        options: where it runs and where answers go.
+
+    Raises:
+        typer.BadParameter: an input that stands for nothing.
+        typer.Exit: some recording failed.
+    """
     try:
         recordings = find_recordings(inputs)
     except NoSuchInputError as error:
         raise typer.BadParameter(str(error)) from error
-    tally = asyncio.run(_work(recordings, bind, options))
+    tally = asyncio.run(_work(operation, recordings, asked, presentation, options))
     # As they were given, not as they finished.
     rows = [(r, tally.answers[r]) for r in recordings if r in tally.answers]
     if rows:
-        show(chart(*rows[0]) if len(recordings) == 1 else table(rows))
+        one = len(recordings) == 1
+        show(presentation.chart(*rows[0]) if one else presentation.table(rows))
     if tally.failures:
         _show_failures(tally, len(recordings))
         raise typer.Exit(EXIT_FAILED)
 
 
 async def _work(
+    operation: Operation[..., Answer],
     recordings: list[Recording],
-    bind: Callable[[Engine], Callable[[Recording], Awaitable[Answer]]],
+    asked: Mapping[str, object],
+    presentation: Presentation[Answer],
     options: Options,
 ) -> _Tally[Answer]:
     tally: _Tally[Answer] = _Tally()
     progress = wants_progress(recordings, options.streams_to_stdout)
-    jobs = min(options.jobs_or_default, len(recordings))
+    concurrency = min(options.concurrency_or_default, len(recordings))
     with csv_file(options.csv) as rows:
         async with open_engine(options.server) as engine:
+
+            async def ask(recording: Recording) -> Answer:
+                return await engine.answer(operation, recording.path or recording.name, asked)
+
             outcomes = answer_all(
                 recordings,
-                bind(engine),
-                jobs=jobs,
+                ask,
+                concurrency=concurrency,
                 progress=progress,
                 debug=debugging(options.debug),
             )
@@ -137,7 +133,8 @@ async def _work(
                 async for outcome in outcomes:
                     _take(outcome, tally, options)
                     if rows is not None and outcome.answer is not None:
-                        rows.write(csv_row(outcome.recording.name, outcome.answer))
+                        row = presentation.row(outcome.answer)
+                        rows.write({"path": outcome.recording.name, **row})
     return tally
 
 

@@ -1,0 +1,85 @@
+"""What a server says of its models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from bandstand_client.contract.declaration import SCHEMA_OF_ANSWERS
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """One measurement of how good a model is, and how it was made."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS | {"extra": "forbid"}
+
+    protocol: str
+    accuracy: float
+    weighted_f1: float
+    examples: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSummary:
+    """One model as `GET /models` lists it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
+
+    name: str
+    task: str
+    architecture: str
+    description: str
+    status: Literal["ready", "installed", "not_installed"]
+    """`ready`: this server answers with it. `not_installed`: see `install`."""
+    version: int | None
+    """The version served, or that would be."""
+    versions: tuple[int, ...]
+    runtime: str | None = None
+    """What runs it, with its precision; only when ready."""
+    labels: tuple[str, ...]
+    licence: str
+    trained_on: str
+    quality: tuple[Quality, ...] = ()
+    install: str | None = None
+    """The command that installs it; only when it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """The answer of `GET /models`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
+
+    models: tuple[ModelSummary, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMetrics:
+    """The answer of `GET /models/{name}/metrics`: how good a model is, and its export's proof."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
+
+    name: str
+    version: int | None
+    quality: tuple[Quality, ...]
+    report: dict[str, Any] | None = None
+    """The proof of its export; only when it is installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedModel:
+    """One version of a model as Triton's index lists it; `state` is `READY` where it answers."""
+
+    name: str
+    version: int | None
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIndex:
+    """What lies in the repository of a Triton server."""
+
+    models: tuple[IndexedModel, ...]
