@@ -297,8 +297,8 @@ async def test_clients_for_many_recordings_give_each_its_own(
         AsyncBandstand(gateway.url) as http,
         AsyncBandstandGrpc(triton.grpc_address) as grpc,
     ):
-        for many in (http.detect_instruments_many, grpc.detect_instruments_many):
-            found = {audio: result async for audio, result in many(audios, 2, model=JAMENDO)}
+        for many in (http.detect_instruments.many, grpc.detect_instruments.many):
+            found = {audio: result async for audio, result in many(audios, 2, model_name=JAMENDO)}
             assert isinstance(found[b"bad"], errors.InvalidAudioError)
             assert isinstance(found[Path("/no/such")], FileNotFoundError)
             for clip, result in wanted.items():

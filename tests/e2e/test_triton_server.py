@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from bandstand.errors import BandstandError
 from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
+from bandstand.operations.encoding import to_json
 from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
@@ -64,7 +65,7 @@ async def local_genre(server: TritonServer, audio: bytes, **options: Any) -> dic
     settings = Settings(repository=server.options.repository, runtime="onnxruntime")
     async with LocalBandstand(settings) as pipelines:
         answer = await pipelines.classify(audio, **options)
-    return json.loads(answer.model_dump_json())
+    return json.loads(to_json(answer))
 
 
 def test_every_model_is_loaded(triton_server: TritonServer) -> None:
@@ -80,7 +81,7 @@ async def test_genre_of_real_clips_equals_the_local_pipeline(
     for clip in clips:
         audio = clip.read_bytes()
         (answer,) = client.ask("classify_genre", audio, model_name=model, top_k=4)
-        ours = await local_genre(triton_server, audio, model=model, top_k=4)
+        ours = await local_genre(triton_server, audio, model_name=model, top_k=4)
         assert_same_answer(ours, answer)
         assert set(ours["timings_ms"]) == set(answer["timings_ms"])
 
@@ -93,7 +94,7 @@ async def test_a_track_longer_than_a_batch_equals_the_local_pipeline(
     seconds = card.window.hop_seconds * (card.batch.max_size + 7)
     audio = wav(chord(seconds, 8_000), 8_000)
     (answer,) = client.ask("classify_genre", audio, model_name=model)
-    assert_same_answer(await local_genre(triton_server, audio, model=model), answer)
+    assert_same_answer(await local_genre(triton_server, audio, model_name=model), answer)
     assert answer["audio"]["duration_seconds"] == pytest.approx(seconds)
 
 
@@ -102,7 +103,7 @@ async def test_features_equal_the_local_pipeline(client: AudioClient, samples_di
     async with LocalBandstand() as pipelines:
         ours = await pipelines.analyze_features(audio)
     (answer,) = client.ask("analyze_features", audio)
-    assert_same_answer(json.loads(ours.model_dump_json()), answer)
+    assert_same_answer(json.loads(to_json(ours)), answer)
 
 
 def test_several_recordings_in_one_request_are_answered_in_order(client: AudioClient) -> None:
@@ -259,8 +260,8 @@ def test_decoded_windows_are_what_the_model_takes(client: AudioClient) -> None:
     assert windows.shape == (3, *card.inputs[0].shape)
     np.testing.assert_allclose(result.as_numpy("starts_seconds"), [0, 3, 6])
     np.testing.assert_allclose(result.as_numpy("durations_seconds"), [3, 3, 1], atol=1e-4)
-    facts = json.loads(result.as_numpy("facts")[0])
-    assert (facts["card"], facts["audio"]["duration_seconds"]) == (card.name, 7.0)
+    metadata = json.loads(result.as_numpy("metadata")[0])
+    assert (metadata["card"], metadata["audio"]["duration_seconds"]) == (card.name, 7.0)
 
 
 ENSEMBLE = """
