@@ -127,14 +127,15 @@ class FeaturesAnswer(_Answer):
 
 
 class ModelSummary(_Answer):
-    """One card as `GET /models` lists it."""
+    """One model as `GET /models` lists it."""
 
     name: str
     task: str
     architecture: str
     description: str
-    status: Literal["ready", "installed", "not_installed"]
-    """`ready`: this server answers with it. `not_installed`: see `install`."""
+    status: Literal["ready", "installed", "not_installed", "broken"]
+    """`ready`: this server answers with it. `not_installed`: see `install`. `broken`: see
+    `reason`."""
     version: int | None
     """The version served, or that would be."""
     versions: tuple[int, ...]
@@ -146,6 +147,8 @@ class ModelSummary(_Answer):
     quality: tuple[Quality, ...]
     install: str | None = None
     """The command that installs it; only when it is not."""
+    reason: str | None = None
+    """What is wrong with the version that would be served; only when it is broken."""
 
 
 class ModelsAnswer(_Answer):

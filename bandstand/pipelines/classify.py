@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 
 from bandstand.errors import ModelNotInstalledError
 from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
 from bandstand.models.repository import install_command
 from bandstand.pipelines.answers import AudioFacts, Member
 from bandstand.pipelines.prepare import Preparation
@@ -79,6 +80,16 @@ def activate(card: Card, logits: Array) -> Array:
     if card.activation == "sigmoid":
         return np.asarray(expit(logits.astype(np.float64)))
     return logits.astype(np.float64)
+
+
+def card_of(models: Mapping[str, Model], catalogue: Catalogue, name: str) -> Card:
+    """Return the card of a model, whether it is among those that can answer or not.
+
+    Raises:
+        BandstandError: as `Catalogue.card`.
+    """
+    # A model that answers knows its card; the catalogue would read it from the disk.
+    return models[name].card if name in models else catalogue.card(name)
 
 
 def served_model(models: Mapping[str, Model], name: str) -> Model:

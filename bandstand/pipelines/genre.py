@@ -8,9 +8,9 @@ from time import perf_counter
 import numpy as np
 
 from bandstand.errors import UnusableRequestError
-from bandstand.models.card import get_card
+from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.answers import GenreAnswer, GenreScore
-from bandstand.pipelines.classify import Heard, Model, hear, served_model
+from bandstand.pipelines.classify import Heard, Model, card_of, hear, served_model
 from bandstand.pipelines.prepare import Preparation
 
 DEFAULT_MODEL = "genre_features"
@@ -23,14 +23,18 @@ class GenrePipeline:
     Args:
         preparation: what decodes and cuts.
         models: the models that can answer, by name.
+        catalogue: all models, to say why one cannot.
     """
 
-    def __init__(self, preparation: Preparation, models: Mapping[str, Model]) -> None:
+    def __init__(
+        self, preparation: Preparation, models: Mapping[str, Model], catalogue: Catalogue
+    ) -> None:
         self._preparation = preparation
         self._models = models
+        self._catalogue = catalogue
 
     def _choose(self, name: str | None) -> Model:
-        card = get_card(name or DEFAULT_MODEL)
+        card = card_of(self._models, self._catalogue, name or DEFAULT_MODEL)
         if card.task != "genre":
             raise UnusableRequestError(f"{card.name} answers {card.task}, not genre")
         return served_model(self._models, card.name)
@@ -42,11 +46,12 @@ class GenrePipeline:
 
         Args:
             audio: encoded content.
-            model: a genre card's name; None: the default model.
+            model: the name of a model of genres; None: the default model.
             top_k: how many genres to list, best first.
 
         Raises:
             ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
+            ModelMismatchError, RepositoryError: it is broken.
             BandstandError: the refusals of `prepare`.
         """
         started = perf_counter()

@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import perf_counter
 
-from bandstand.errors import ModelMismatchError, ModelNotInstalledError, UnusableRequestError
-from bandstand.models.card import get_card, load_cards
+from bandstand.errors import (
+    BandstandError,
+    ModelMismatchError,
+    ModelNotInstalledError,
+    UnusableRequestError,
+)
+from bandstand.models.catalogue import Catalogue
 from bandstand.models.repository import install_command
 from bandstand.pipelines.answers import InstrumentsAnswer, InstrumentScore
-from bandstand.pipelines.classify import Heard, Model, hear, served_model
+from bandstand.pipelines.classify import Heard, Model, card_of, hear, served_model
 from bandstand.pipelines.prepare import Preparation
 
 DEFAULT_THRESHOLD = 0.3
@@ -24,11 +29,15 @@ class InstrumentsPipeline:
     Args:
         preparation: what decodes and cuts.
         models: the models that can answer, by name.
+        catalogue: all models, to find those with instruments, and to say why one cannot answer.
     """
 
-    def __init__(self, preparation: Preparation, models: Mapping[str, Model]) -> None:
+    def __init__(
+        self, preparation: Preparation, models: Mapping[str, Model], catalogue: Catalogue
+    ) -> None:
         self._preparation = preparation
         self._models = models
+        self._catalogue = catalogue
 
     async def detect(
         self, audio: bytes, *, model: str | None = None, threshold: float = DEFAULT_THRESHOLD
@@ -37,17 +46,18 @@ class InstrumentsPipeline:
 
         Args:
             audio: encoded content.
-            model: the name of a card with instruments; None: the best that is served.
+            model: the name of a model of instruments; None: the best that is served.
             threshold: least probability (0 to 1) of an instrument that is listed.
 
         Raises:
             ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-            ModelMismatchError: its checkpoint has none of its card's instruments.
+            ModelMismatchError: it is broken, or has none of its card's instruments.
+            RepositoryError: which version of it is served cannot be read.
             BandstandError: the refusals of `prepare`.
         """
         started = perf_counter()
         if model:
-            heard = await self._ask(_with_instruments(model), audio, started)
+            heard = await self._ask(self._with_instruments(model), audio, started)
         else:
             heard = await self._ask_best(audio, started)
         return _answer(heard, threshold)
@@ -57,7 +67,7 @@ class InstrumentsPipeline:
 
     async def _ask_best(self, audio: bytes, started: float) -> Heard:
         # Whether a model is served, a remote one says when it is asked, and no list before that.
-        for name in _by_preference():
+        for name in self._by_preference():
             with suppress(ModelNotInstalledError):
                 return await self._ask(name, audio, started)
         raise ModelNotInstalledError(
@@ -65,18 +75,23 @@ class InstrumentsPipeline:
             f"`{install_command(_PREFERRED[0])}` installs one"
         )
 
+    def _with_instruments(self, name: str) -> str:
+        card = card_of(self._models, self._catalogue, name)
+        if not card.instruments:
+            raise UnusableRequestError(f"{card.name} answers {card.task}, and tells no instruments")
+        return card.name
 
-def _with_instruments(name: str) -> str:
-    card = get_card(name)
-    if not card.instruments:
-        raise UnusableRequestError(f"{card.name} answers {card.task}, and tells no instruments")
-    return card.name
+    def _by_preference(self) -> Iterator[str]:
+        yield from _PREFERRED
+        for name in self._catalogue:
+            if name not in _PREFERRED and self._tells_instruments(name):
+                yield name
 
-
-def _by_preference() -> Iterator[str]:
-    cards = load_cards()
-    yield from (name for name in _PREFERRED if name in cards)
-    yield from (n for n, card in cards.items() if card.instruments and n not in _PREFERRED)
+    def _tells_instruments(self, name: str) -> bool:
+        try:
+            return bool(card_of(self._models, self._catalogue, name).instruments)
+        except BandstandError:  # a broken model is none to ask
+            return False
 
 
 def _answer(heard: Heard, threshold: float) -> InstrumentsAnswer:

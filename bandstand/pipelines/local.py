@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.models.card import Card, get_card, load_cards
-from bandstand.models.repository import ModelRepository
+from bandstand.errors import BandstandError
+from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.answers import FeaturesAnswer, GenreAnswer, InstrumentsAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import DEFAULT_MODEL, DEFAULT_TOP_K, GenrePipeline
@@ -38,15 +39,18 @@ class LocalPreparation:
 class _ModelsOnDemand(dict[str, LoadedModel]):
     """Installed models by name, each loaded at its first use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
         super().__init__()
         self._settings = settings
-        self._repository = ModelRepository(settings.repository)
+        self._catalogue = catalogue
 
     def __missing__(self, name: str) -> LoadedModel:
-        if name not in load_cards() or not self._repository.versions(name):
-            raise KeyError(name)
-        self[name] = load_model(self._repository.serving(name), self._settings)
+        try:
+            installed = self._catalogue.serving(name)
+            installed.card()
+        except BandstandError as error:  # not there, or broken: the catalogue says which
+            raise KeyError(name) from error
+        self[name] = load_model(installed, self._settings)
         return self[name]
 
     async def aclose(self) -> None:
@@ -55,12 +59,12 @@ class _ModelsOnDemand(dict[str, LoadedModel]):
             await model.aclose()
 
 
-def _models(settings: Settings) -> _ModelsOnDemand | TritonModels:
+def _models(settings: Settings, catalogue: Catalogue) -> _ModelsOnDemand | TritonModels:
     if settings.runtime != "triton":
-        return _ModelsOnDemand(settings)
+        return _ModelsOnDemand(settings, catalogue)
     from bandstand.runners.triton import TritonModels
 
-    return TritonModels(settings)
+    return TritonModels(settings, catalogue)
 
 
 class LocalPipelines:
@@ -69,10 +73,12 @@ class LocalPipelines:
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or get_settings()
         preparation = LocalPreparation(DecodeLimits.from_settings(settings))
-        self._models = _models(settings)
-        self._genre = GenrePipeline(preparation, self._models)
-        self._instruments = InstrumentsPipeline(preparation, self._models)
-        self._features = FeaturesPipeline(preparation, get_card(DEFAULT_MODEL))
+        catalogue = Catalogue.from_settings(settings)
+        self._models = _models(settings, catalogue)
+        self._genre = GenrePipeline(preparation, self._models, catalogue)
+        self._instruments = InstrumentsPipeline(preparation, self._models, catalogue)
+        # Windows and front end are Bandstand's own, whatever is installed under that name.
+        self._features = FeaturesPipeline(preparation, catalogue.installable(DEFAULT_MODEL))
 
     async def __aenter__(self) -> LocalPipelines:
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bandstand.models.card import get_card
 from bandstand.pipelines.answers import FeaturesAnswer
 from bandstand.pipelines.features import FeaturesPipeline
 from bandstand.pipelines.genre import DEFAULT_MODEL
@@ -17,7 +16,7 @@ class TritonPythonModel(AudioModel):
 
     async def answer(self, inputs: Mapping[str, Any], _request_id: str) -> list[Any]:
         """Return `answer`: JSON, a row a recording."""
-        pipeline = FeaturesPipeline(self.preparation, get_card(DEFAULT_MODEL))
+        pipeline = FeaturesPipeline(self.preparation, self.catalogue.installable(DEFAULT_MODEL))
 
         async def one(audio: bytes, _row: int) -> FeaturesAnswer:
             return await pipeline.analyze(audio)

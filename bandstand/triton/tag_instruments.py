@@ -17,7 +17,8 @@ class TritonPythonModel(AudioModel):
 
     async def answer(self, inputs: Mapping[str, Any], request_id: str) -> list[Any]:
         """Return `answer`: JSON, a row a recording."""
-        pipeline = InstrumentsPipeline(self.preparation, ServedModels(self.versions, request_id))
+        models = ServedModels(self.versions, request_id)
+        pipeline = InstrumentsPipeline(self.preparation, models, self.catalogue)
 
         async def one(audio: bytes, row: int) -> InstrumentsAnswer:
             asked = options(inputs, row, InstrumentsOptions)

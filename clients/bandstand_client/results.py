@@ -126,7 +126,10 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """One model the server knows; `status` is `ready`, `installed` or `not_installed`."""
+    """One model the server knows.
+
+    Its `status` is `ready`, `installed`, `not_installed`, or `broken`; `reason` says why.
+    """
 
     name: str
     task: str

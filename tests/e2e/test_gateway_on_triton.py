@@ -208,8 +208,8 @@ def test_the_gateway_changes_versions_on_triton(
 def test_a_version_that_cannot_be_loaded_changes_nothing(
     client: Bandstand, repository: ModelRepository
 ) -> None:
-    model_file = repository.latest(WAVEFORM_MODEL).model_path.name
-    broken = repository.install(WAVEFORM_MODEL, {model_file: b"no graph"})
+    newest = repository.latest(WAVEFORM_MODEL)
+    broken = repository.install(newest.card(), {newest.model_path.name: b"no graph"})
     before = client.classify(tone(1.0), model=WAVEFORM_MODEL)
     with pytest.raises(ServerError) as caught:
         client.load_model(WAVEFORM_MODEL)

@@ -17,7 +17,6 @@ import pytest
 import trustme
 
 from bandstand.errors import MalformedRequestError
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
 from bandstand.triton.server import TritonServer
@@ -25,6 +24,7 @@ from bandstand_client import errors
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
 from bandstand_client.http import AsyncBandstand, Bandstand
 from bandstand_client.results import InstrumentsResult
+from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.file_server import FileServer

@@ -14,12 +14,12 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from bandstand.errors import BandstandError
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.local import LocalPipelines
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
+from harness.cards import get_card
 from harness.recordings import flac, long_silence, tone, wav
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile
 from tests.audio_files import tone as chord
