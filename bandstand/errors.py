@@ -219,7 +219,7 @@ class CardError(BandstandError):
 
 
 class ModelMismatchError(BandstandError):
-    """A model file does not fit its card (names, shapes, dtypes, labels, missing provenance)."""
+    """A model is broken: a file is missing or garbled, or does not fit the card (names, shapes)."""
 
     error_type = "model_mismatch"
 
@@ -232,7 +232,7 @@ class SourceError(BandstandError):
 
 
 class RepositoryError(BandstandError):
-    """The model repository could not be read or written (no space, no permission, a bad pin)."""
+    """The model repository could not be read or written (no space, no permission)."""
 
     status = 503
     error_type = "repository_unavailable"

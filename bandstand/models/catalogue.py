@@ -80,7 +80,8 @@ class Catalogue:
         Raises:
             ModelNotFoundError: no model has that name.
             ModelNotInstalledError: it is not there; the message says which command installs it.
-            RepositoryError: which version it is cannot be read.
+            ModelMismatchError: what is pinned is no version.
+            RepositoryError: a folder or the pin cannot be read.
         """
         self.check(name)
         return self.repository.serving(name)
@@ -91,8 +92,8 @@ class Catalogue:
         Raises:
             ModelNotFoundError: no model has that name.
             ModelNotInstalledError: the pinned version is gone.
-            ModelMismatchError: the version is broken.
-            RepositoryError: which version it is cannot be read.
+            ModelMismatchError: the version, or the pin, is broken.
+            RepositoryError: a folder or a file cannot be read.
         """
         self.check(name)
         if name in self.cards and not self.repository.versions(name):

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from bandstand.errors import (
     ModelInUseError,
+    ModelMismatchError,
     ModelNotFoundError,
     ModelNotInstalledError,
     RepositoryError,
 )
 from bandstand.models.card import Card, Name
 from bandstand.models.installed import CARD_FILE, MODEL_FILE, InstalledModel, card_file
+from bandstand.models.staging import publish, staged, sync_directory, write_durably, writing
 from bandstand.places import EMBEDDED_MODELS, EMBEDDED_REPOSITORY
 from bandstand.settings import Settings
 
 PIN_FILE = "pinned_version"
-LOCK_FILE = ".lock"
-STAGING_PREFIX = ".staging-"  # no number, so neither Triton nor `versions` takes it for a version
-LOCK_SECONDS = 600.0
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
@@ -96,9 +91,9 @@ class ModelRepository:
         return tuple(sorted(found))
 
     def own_versions(self, name: str) -> tuple[int, ...]:
-        """Return those of `versions` that lie in `root`, and so can be removed."""
-        _check_name(name)
-        return tuple(_versions(self.root / name))
+        """Return those of `versions` that do not come with Bandstand, ascending."""
+        below = {n for layer in self._layers(name)[1:] for n in _versions(layer / name)}
+        return tuple(version for version in self.versions(name) if version not in below)
 
     def latest(self, name: str) -> InstalledModel:
         """Return the newest version.
@@ -118,23 +113,28 @@ class ModelRepository:
 
         Raises:
             ModelNotFoundError: that is no model name at all.
-            RepositoryError: what was written there is no version.
+            ModelMismatchError: what was written there is no version.
+            RepositoryError: it cannot be read.
         """
         path = self._directory(name) / PIN_FILE
         try:
             return int(path.read_text(encoding="ascii"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise RepositoryError(
-                f"{path} does not hold a version ({error}): delete it, or load a version"
+        except ValueError as error:
+            raise ModelMismatchError(
+                f"{path} does not hold a version: delete it, or load a version"
             ) from error
+        except OSError as error:
+            raise RepositoryError(f"{path} cannot be read: {error}") from error
 
     def serving(self, name: str) -> InstalledModel:
         """Return the version to serve: the pinned one, else the newest.
 
         Raises:
             ModelNotInstalledError: it is not there.
+            ModelMismatchError: what is pinned is no version.
+            RepositoryError: a folder or the pin cannot be read.
         """
         version = self.pinned(name)
         return self.latest(name) if version is None else self.installed(name, version)
@@ -148,7 +148,7 @@ class ModelRepository:
             ModelNotInstalledError: that version is not there.
             RepositoryError: the disk is full or not writable, or other writers never finished.
         """
-        with self._writing(f"could not pin {name!r}"):
+        with writing(self.root, f"could not pin {name!r}"):
             installed = self.latest(name) if version is None else self.installed(name, version)
             directory = self._directory(name)
             path = directory / PIN_FILE
@@ -156,11 +156,11 @@ class ModelRepository:
                 path.unlink(missing_ok=True)
             else:
                 directory.mkdir(exist_ok=True)
-                written = path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
-                _write_durably(written, b"%d\n" % version)
+                written = staged(path)
+                write_durably(written, b"%d\n" % version)
                 written.rename(path)
             if directory.is_dir():
-                _sync_directory(directory)
+                sync_directory(directory)
         return installed
 
     def installed(self, name: str, version: int) -> InstalledModel:
@@ -210,11 +210,12 @@ class ModelRepository:
         for filename in files:
             if filename != Path(filename).name or filename.startswith("."):
                 raise ValueError(f"{filename!r} is no plain file name")
-        with self._writing(f"could not install {card.name!r} in {self.root}"):
+        with writing(self.root, f"could not install {card.name!r} in {self.root}"):
             layers = self._layers(card.name)
             taken = (number for layer in layers for number in _numbers(layer / card.name))
             version = max(taken, default=0) + 1
-            self._publish(card.name, version, {**files, CARD_FILE: card_file(card)})
+            folder = self.root / card.name / str(version)
+            publish(folder, {**files, CARD_FILE: card_file(card)})
         return version
 
     def copy_up(self, name: str) -> tuple[int, ...]:
@@ -228,11 +229,12 @@ class ModelRepository:
         """
         if not self._only_below(name):
             return ()
-        with self._writing(f"could not copy {name!r} to {self.root}"):
+        with writing(self.root, f"could not copy {name!r} to {self.root}"):
             missing = self._only_below(name)  # another process may have been faster
             for version in missing:
                 files = self.installed(name, version).folder.iterdir()
-                self._publish(name, version, {file.name: file for file in files if file.is_file()})
+                copies = {file.name: file for file in files if file.is_file()}
+                publish(self.root / name / str(version), copies)
         return missing
 
     def remove(self, name: str, version: int) -> None:
@@ -243,7 +245,7 @@ class ModelRepository:
             ModelInUseError: it is pinned, or it comes with Bandstand and lies only below.
             RepositoryError: the disk is not writable, or other writers never finished.
         """
-        with self._writing(f"could not remove version {version} of {name!r}"):
+        with writing(self.root, f"could not remove version {version} of {name!r}"):
             if self.pinned(name) == version:
                 raise ModelInUseError(
                     f"version {version} of {name!r} is pinned; load another one first"
@@ -253,8 +255,8 @@ class ModelRepository:
                 raise ModelInUseError(
                     f"version {version} of {name!r} comes with Bandstand and cannot be removed"
                 )
-            folder.rename(folder.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}"))
-            _sync_directory(folder.parent)
+            folder.rename(staged(folder))
+            sync_directory(folder.parent)
 
     def _layers(self, name: str) -> tuple[Path, ...]:
         if self.below is None or name not in EMBEDDED_MODELS:
@@ -262,51 +264,12 @@ class ModelRepository:
         return self.root, self.below
 
     def _only_below(self, name: str) -> tuple[int, ...]:
-        own = self.own_versions(name)
-        return tuple(version for version in self.versions(name) if version not in own)
+        taken = _numbers(self._directory(name))
+        return tuple(version for version in self.versions(name) if version not in taken)
 
     def _directory(self, name: str) -> Path:
         _check_name(name)
         return self.root / name
-
-    def _publish(self, name: str, version: int, files: Mapping[str, Path | bytes]) -> None:
-        """Write a version into a staging directory and rename it; call it under the lock."""
-        directory = self._directory(name)
-        directory.mkdir(exist_ok=True)
-        staging = directory / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
-        staging.mkdir()
-        for filename, content in files.items():
-            _write_durably(staging / filename, content)
-        _sync_directory(staging)
-        staging.rename(directory / str(version))
-        _sync_directory(directory)
-        _sync_directory(self.root)
-
-    @contextmanager
-    def _writing(self, failure: str) -> Iterator[None]:
-        """Hold the writers' lock; leave no staging directory behind, this run's or a dead one's."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / LOCK_FILE, timeout=LOCK_SECONDS):
-                self._sweep()
-                try:
-                    yield
-                finally:
-                    self._sweep()
-        except Timeout as error:
-            raise RepositoryError(f"{failure}: another writer holds {error.lock_file}") from error
-        except OSError as error:
-            raise RepositoryError(f"{failure}: {error}") from error
-
-    def _sweep(self) -> None:
-        """Delete staging directories; under the lock, none of them has a living owner."""
-        for staging in self.root.glob(f"*/{STAGING_PREFIX}*"):
-            if staging.is_dir():
-                shutil.rmtree(staging, ignore_errors=True)
-            else:
-                staging.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty: the model has other versions
-                staging.parent.rmdir()
 
 
 def _is_name(name: str) -> bool:
@@ -347,26 +310,12 @@ def _versions(directory: Path) -> list[int]:
 
 
 def _is_version(folder: Path) -> bool:
-    return any((folder / file).is_file() for file in (MODEL_FILE, CARD_FILE))
+    try:
+        return any((folder / file).is_file() for file in (MODEL_FILE, CARD_FILE))
+    except OSError as error:
+        raise RepositoryError(f"{folder} cannot be read: {error}") from error
 
 
 def install_command(name: str) -> str:
     """Return the command that gets and installs a model."""
     return f"bandstand models pull {name}"
-
-
-def _write_durably(path: Path, content: Path | bytes) -> None:
-    if isinstance(content, Path):
-        shutil.copyfile(content, path)
-    else:
-        path.write_bytes(content)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

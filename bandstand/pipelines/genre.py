@@ -51,7 +51,7 @@ class GenrePipeline:
 
         Raises:
             ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-            ModelMismatchError, RepositoryError: it is broken.
+            ModelMismatchError: it is broken.
             BandstandError: the refusals of `prepare`.
         """
         started = perf_counter()

@@ -52,7 +52,6 @@ class InstrumentsPipeline:
         Raises:
             ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
             ModelMismatchError: it is broken, or has none of its card's instruments.
-            RepositoryError: which version of it is served cannot be read.
             BandstandError: the refusals of `prepare`.
         """
         started = perf_counter()

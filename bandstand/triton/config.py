@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, cast
 
 from bandstand.errors import BandstandError, RepositoryError, UnavailableError
 from bandstand.models.card import Card, Tensor
-from bandstand.models.repository import STAGING_PREFIX, ModelRepository
+from bandstand.models.repository import ModelRepository
+from bandstand.models.staging import staged
 from bandstand.triton.audio_models import AUDIO_MODELS, AudioModelFacts
 from bandstand.triton.load_rules import ONE_BY_ONE
 
@@ -179,7 +179,7 @@ def _replace(path: Path, content: str) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
+    written = staged(path)
     try:
         with written.open("w", encoding="utf-8") as file:
             file.write(content)

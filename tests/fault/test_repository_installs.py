@@ -17,7 +17,8 @@ from bandstand.errors import (
     ModelNotInstalledError,
     RepositoryError,
 )
-from bandstand.models.repository import STAGING_PREFIX, ModelRepository
+from bandstand.models.repository import ModelRepository
+from bandstand.models.staging import STAGING_PREFIX
 from harness.cards import tiny_card
 
 TINY = tiny_card()
@@ -137,16 +138,17 @@ def test_kill_nine_in_the_middle_leaves_no_half_version(repository: ModelReposit
     code = """
         import sys
         from pathlib import Path
-        from bandstand.models import repository
+        from bandstand.models import staging
+        from bandstand.models.repository import ModelRepository
         from harness.cards import tiny_card
-        write = repository._write_durably
+        write = staging.write_durably
         def write_and_wait(path, content):
             write(path, content)
             if path.name == "model.onnx":
                 print("written", flush=True)
                 sys.stdin.read()
-        repository._write_durably = write_and_wait
-        repository.ModelRepository(Path(sys.argv[1])).install(
+        staging.write_durably = write_and_wait
+        ModelRepository(Path(sys.argv[1])).install(
             tiny_card(), {"model.onnx": bytes(1000), "report.json": b"{}"}
         )
     """
