@@ -115,7 +115,7 @@ class ModelNotInstalledError(BandstandError):
 
 
 class ModelInUseError(BandstandError):
-    """What was asked for would take a model away from those who use it."""
+    """What was asked for would take a model away that is in use, or that comes with Bandstand."""
 
     status = 409
     error_type = "model_in_use"
@@ -219,7 +219,7 @@ class CardError(BandstandError):
 
 
 class ModelMismatchError(BandstandError):
-    """A model file does not fit its card (names, shapes, dtypes, labels, missing provenance)."""
+    """A model is broken: a file is missing or garbled, or does not fit the card (names, shapes)."""
 
     error_type = "model_mismatch"
 
@@ -232,7 +232,7 @@ class SourceError(BandstandError):
 
 
 class RepositoryError(BandstandError):
-    """The model repository could not be written (no space, no permission); nothing was kept."""
+    """The model repository could not be read or written (no space, no permission)."""
 
     status = 503
     error_type = "repository_unavailable"

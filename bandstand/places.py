@@ -20,7 +20,10 @@ CHECKOUT: Path | None = _checkout()
 """The checkout that this package is imported from; None where it was installed from a wheel."""
 
 EMBEDDED_REPOSITORY = (CHECKOUT or _EMBEDDED) / "model_repository"
-"""The models that come with Bandstand, in Triton's layout. Read-only where it is installed."""
+"""Where the models that come with Bandstand are, in Triton's layout; read-only in a wheel."""
+
+EMBEDDED_MODELS = frozenset({"genre_features"})
+"""Their names; whatever else lies there was installed by somebody."""
 
 SAMPLES = (CHECKOUT or _EMBEDDED) / "samples"
 """The recordings that come with Bandstand."""

@@ -158,11 +158,6 @@ class Settings(BaseSettings):
     def _split_networks(cls, value: object) -> object:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
-    @property
-    def cards_dir(self) -> Path:
-        """Where the cards are: inside the package, since code and cards change together."""
-        return Path(__file__).resolve().parent / "cards"
-
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:

@@ -16,12 +16,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bandstand.models.card import get_card, load_cards
 from bandstand.models.repository import ModelRepository
 from benchmarks.exporting import exported, real_weights
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
+from harness.cards import get_card, load_cards
 from harness.transformers_checkpoints import write_ast, write_hubert, write_wav2vec2
 
 MODULE = "benchmarks.export_memory"

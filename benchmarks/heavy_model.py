@@ -9,8 +9,6 @@ Exit code 1 if a goal is missed.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -19,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bandstand.models.card import get_card
-from bandstand.models.repository import LABELS_FILE, MODEL_FILE, ModelRepository
-from bandstand.pipelines.genre import DEFAULT_MODEL
+from bandstand.models.installed import MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand.runners.host_front_end import NETWORK_FILE
-from bandstand.settings import Runtime, get_settings
+from bandstand.settings import Runtime
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.model_process import Held, Life, fresh_process, held
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
+from harness.cards import get_card
 from harness.serving import serving
 
 MODULE = "benchmarks.heavy_model"
@@ -101,16 +99,13 @@ def install(repository: ModelRepository, *, small: bool) -> int:
         source = ast_classifier.open_source(card, folder)
         source.write_onnx(graph)
         cut_front_end(card, graph, network)
-        labels = json.dumps(source.labels).encode()
-        files = {MODEL_FILE: graph, NETWORK_FILE: network, LABELS_FILE: labels}
-        repository.install(NAME, files)
+        files = {MODEL_FILE: graph, NETWORK_FILE: network}
+        repository.install(card.with_labels(source.labels), files)
         return (folder / "model.safetensors").stat().st_size
 
 
 def served_memory(repository: Path, log: Path) -> Held:
     """Return what the runner's process of `bandstand serve` holds when it has warmed up."""
-    default = get_settings().repository / DEFAULT_MODEL
-    shutil.copytree(default, repository / DEFAULT_MODEL)
     with serving(log, repository=repository) as server:
         return held(server.worker(f"runner_{NAME}"))
 

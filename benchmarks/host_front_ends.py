@@ -26,7 +26,7 @@ from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import resample
 from bandstand.frontends.host import log_mel
 from bandstand.frontends.parameters import LogMelParameters
-from bandstand.models.card import FRONT_END_TENSOR, Card, Tensor, get_card
+from bandstand.models.card import FRONT_END_TENSOR, Card, Tensor
 from bandstand.models.repository import ModelRepository
 from bandstand.runners.base import FloatArray, Runner
 from bandstand.runners.cores import available_cores
@@ -39,6 +39,7 @@ from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.keras_process import Ask, KerasProcess
 from benchmarks.recordings import SAMPLE_RATE, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
+from harness.cards import get_card
 
 MODULE = "benchmarks.host_front_ends"
 DRUMS = "annoteator_drum_cnn"

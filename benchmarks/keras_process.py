@@ -18,10 +18,11 @@ from typing import Any, Literal
 import numpy as np
 
 from bandstand.frontends.parameters import LogMelParameters
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.runners.base import FloatArray
 from benchmarks.exporting import real_weights
 from harness import PROJECT_ROOT
+from harness.cards import get_card
 
 MODULE = "benchmarks.keras_process"
 Ask = Literal["librosa and call", "call", "predict"]

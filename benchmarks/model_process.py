@@ -14,10 +14,10 @@ from typing import get_args
 import numpy as np
 import psutil
 
-from bandstand.models.card import get_card, load_cards
 from bandstand.runners.load import load_runner
 from bandstand.settings import Runtime
 from harness import PROJECT_ROOT
+from harness.cards import get_card, load_cards
 
 MODULE = "benchmarks.model_process"
 CLEAR_PEAK = "5"

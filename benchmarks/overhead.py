@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.runners.cores import available_cores
@@ -37,6 +36,7 @@ from benchmarks.processes import (
 )
 from benchmarks.recordings import as_wav, padded, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
+from harness.cards import get_card
 from harness.serving import serving
 
 MODULE = "benchmarks.overhead"
@@ -117,7 +117,7 @@ def _options() -> argparse.Namespace:
 @contextmanager
 def servers(*, with_peers: bool) -> Iterator[dict[str, Endpoint]]:
     """Run Bandstand without and with its feature cache (`plain`, `cached`), and the peers."""
-    model = ModelRepository(get_settings().repository).latest(DEFAULT_MODEL).model_path
+    model = ModelRepository.from_settings(get_settings()).latest(DEFAULT_MODEL).model_path
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         running = {}
@@ -139,7 +139,7 @@ def line_up(
     """Return everybody in the order of their turns, each near what it is compared with."""
     settings, card = get_settings(), get_card(DEFAULT_MODEL)
     limits = DecodeLimits.from_settings(settings)
-    model = ModelRepository(settings.repository).latest(DEFAULT_MODEL).model_path
+    model = ModelRepository.from_settings(settings).latest(DEFAULT_MODEL).model_path
     runner = load_runner(
         card,
         model,

@@ -15,7 +15,6 @@ import zipfile
 from pathlib import Path
 from shutil import which
 
-from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.settings import get_settings
 from bandstand.triton.environment import Environment, prepare_environment
@@ -23,6 +22,7 @@ from bandstand.triton.server import TritonServer
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from benchmarks.triton_load import triton_of
+from harness.cards import get_card
 
 MODULE = "benchmarks.perf_analyzer"
 TOOL = "perf_analyzer"

@@ -60,7 +60,7 @@ class Side:
 def features_sides(clip: bytes, peers: Sequence[str]) -> Iterator[list[Side]]:
     """Run the servers of the default model, over HTTP with `clip` as an upload of a form."""
     repository = get_settings().repository
-    model = ModelRepository(repository).latest(DEFAULT_MODEL).model_path
+    model = ModelRepository.over_embedded(repository).latest(DEFAULT_MODEL).model_path
     upload = multipart_post("/predict", clip)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))

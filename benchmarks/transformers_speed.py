@@ -26,8 +26,8 @@ from bandstand.audio.waveform import resample
 from bandstand.frontends.fbank import Fbank
 from bandstand.frontends.host import fbank
 from bandstand.frontends.parameters import FbankParameters
-from bandstand.models.card import Card, get_card
-from bandstand.models.repository import MODEL_FILE
+from bandstand.models.card import Card
+from bandstand.models.installed import MODEL_FILE
 from bandstand.runners.base import FloatArray, Runner
 from bandstand.runners.cores import available_cores
 from bandstand.runners.host_front_end import NETWORK_FILE
@@ -39,6 +39,7 @@ from bandstand_exporters.torch_graph import write_graph
 from bandstand_exporters.transformers_classifier import TransformersClassifier
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.report import RESULTS, Table, machine, write_report
+from harness.cards import get_card
 from harness.transformers_checkpoints import write_ast, write_wav2vec2
 
 COMMAND = "python -m benchmarks.transformers_speed"

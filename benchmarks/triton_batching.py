@@ -21,7 +21,7 @@ import numpy as np
 from onnx import helper
 
 from bandstand.models.card import Card
-from bandstand.models.repository import MODEL_FILE
+from bandstand.models.installed import MODEL_FILE
 from bandstand.triton.config import CONFIG_FILE, LABEL_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
 from benchmarks.contenders import Contender, Turn

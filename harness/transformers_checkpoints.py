@@ -6,8 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.models.source import source_sha256
+from harness.cards import get_card
 
 GENRES = (
     "disco",

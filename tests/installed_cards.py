@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array
 from bandstand.settings import get_settings
 from bandstand_exporters.export import export
+from harness.cards import get_card
 from harness.recordings import wav
 
 WINDOWS_PER_RECORDING = 3

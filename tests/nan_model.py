@@ -7,12 +7,14 @@ import asyncio
 import numpy as np
 from onnx import TensorProto, helper
 
-from bandstand.models.card import Card, get_card
-from bandstand.models.repository import MODEL_FILE, ModelRepository
+from bandstand.models.card import Card
+from bandstand.models.installed import MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import ServerError
 from bandstand_client.grpc import AsyncBandstandGrpc
 from bandstand_client.http import AsyncBandstand
+from harness.cards import get_card
 from harness.recordings import wav
 from tests.triton_serving import WAVEFORM_MODEL, graph
 
@@ -30,7 +32,8 @@ def recording(peak: float, seconds: float = 0.8) -> bytes:
 
 def install_nan_model(repository: ModelRepository) -> int:
     """Install it; its logits follow a window's peak, and are NaN above `LOUDEST`."""
-    return repository.install(WAVEFORM_MODEL, {MODEL_FILE: _graph(get_card(WAVEFORM_MODEL))})
+    card = get_card(WAVEFORM_MODEL)
+    return repository.install(card, {MODEL_FILE: _graph(card)})
 
 
 def _graph(card: Card) -> bytes:

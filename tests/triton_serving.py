@@ -21,11 +21,13 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from bandstand.errors import BandstandError
-from bandstand.models.card import Card, get_card
-from bandstand.models.repository import MODEL_FILE, ModelRepository
+from bandstand.models.card import Card
+from bandstand.models.installed import MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand.triton.refusals import from_message
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
 from harness import PROJECT_ROOT
+from harness.cards import get_card
 from harness.serving import free_port
 from harness.small_graphs import IR_VERSION, OPSET, weight
 
@@ -43,7 +45,7 @@ def embedded_repository(root: Path) -> ModelRepository:
 def install_waveform_model(repository: ModelRepository, seed: int = 1) -> int:
     """Install a small graph as `genre_mfcc_cnn`; another seed, other answers."""
     card = get_card(WAVEFORM_MODEL)
-    return repository.install(WAVEFORM_MODEL, {MODEL_FILE: waveform_graph(card, seed)})
+    return repository.install(card, {MODEL_FILE: waveform_graph(card, seed)})
 
 
 def waveform_graph(card: Card, seed: int = 1, *, scale: float = 1.0) -> bytes:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bandstand.errors import CardError, ModelMismatchError, ModelNotFoundError
-from bandstand.settings import Settings, get_settings
+from bandstand.errors import CardError, ModelMismatchError
 from bandstand_client.contract.instruments import Sound
 from bandstand_client.contract.models import Quality
-
-DRUM_MODEL = "annoteator_drum_cnn"
-"""The card whose source the settings may override."""
 
 Task = Literal["genre", "tags", "instruments", "drum_hits"]
 Dtype = Literal["float32", "float16", "int64", "int32"]
@@ -126,6 +121,14 @@ class Triton(_Facts):
     turns where each takes one of one."""
 
 
+class InputFacts(_Facts):
+    """What of a card decides how a recording is prepared for the model."""
+
+    window: Window
+    front_end: FrontEnd
+    inputs: tuple[Tensor, ...]
+
+
 class Card(_Facts):
     """A model is a card: task, source, window, front end, tensors, labels, measured worth."""
 
@@ -139,8 +142,8 @@ class Card(_Facts):
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     labels: tuple[str, ...] = ()
-    """Names of the first output's columns. None: those of the checkpoint's own configuration, which
-    each installed version keeps beside the model (`ModelRepository.card`)."""
+    """Names of the first output's columns. None: those of the checkpoint's own configuration; the
+    card of an installed version has them (`InstalledModel.card`)."""
     instruments: dict[str, Sound] = {}
     """The labels that are musical instruments, and what makes their sound: a body that vibrates,
     electricity (a pickup and amplifier count), or one or the other. A model tells instruments where
@@ -155,6 +158,10 @@ class Card(_Facts):
     embedded: bool = False
     """Committed with the project: answers without any download."""
     quality: tuple[Quality, ...] = ()
+
+    def input_facts(self) -> InputFacts:
+        """Return what decides how a recording is prepared; it is the same for many models."""
+        return InputFacts(window=self.window, front_end=self.front_end, inputs=self.inputs)
 
     def with_labels(self, labels: tuple[str, ...]) -> Card:
         """Return this card with the labels of a checkpoint, and with those instruments among them.
@@ -201,40 +208,3 @@ def load_card(path: Path) -> Card:
     if card.name != path.stem:
         raise CardError(f"{path.name}: the card calls itself {card.name!r}")
     return card
-
-
-@lru_cache(maxsize=4)
-def load_cards(directory: Path | None = None) -> dict[str, Card]:
-    """Read all cards of a directory (default: the package's own), by name."""
-    settings = get_settings()
-    directory = directory or settings.cards_dir
-    cards = {path.stem: load_card(path) for path in sorted(directory.glob("*.yaml"))}
-    if DRUM_MODEL in cards:
-        cards[DRUM_MODEL] = _with_source_of_settings(cards[DRUM_MODEL], settings)
-    return cards
-
-
-def _with_source_of_settings(card: Card, settings: Settings) -> Card:
-    changes: dict[str, str | None] = {}
-    if settings.drum_model_uri is not None:
-        # What the card says of its own source does not hold for another one.
-        changes = {"uri": settings.drum_model_uri, "revision": None, "sha256": None}
-    if settings.drum_model_version is not None:
-        changes["revision"] = settings.drum_model_version
-    if settings.drum_model_sha256 is not None:
-        changes["sha256"] = settings.drum_model_sha256
-    return card.model_copy(update={"source": card.source.model_copy(update=changes)})
-
-
-def get_card(name: str) -> Card:
-    """Return the card of that name.
-
-    Raises:
-        ModelNotFoundError: no such card; the message lists those there are.
-    """
-    cards = load_cards()
-    try:
-        return cards[name]
-    except KeyError:
-        known = ", ".join(cards)
-        raise ModelNotFoundError(f"no model is called {name!r}; there are: {known}") from None

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from bandstand.errors import (
@@ -22,56 +17,86 @@ from bandstand.errors import (
     ModelNotInstalledError,
     RepositoryError,
 )
-from bandstand.models.card import Card, Name, get_card, load_cards
+from bandstand.models.card import Card, Name
+from bandstand.models.installed import CARD_FILE, MODEL_FILE, InstalledModel, card_file
+from bandstand.models.staging import publish, staged, sync_directory, write_durably, writing
+from bandstand.places import EMBEDDED_MODELS, EMBEDDED_REPOSITORY
+from bandstand.settings import Settings
 
-MODEL_FILE = "model.onnx"
-REPORT_FILE = "report.json"
-LABELS_FILE = "labels.json"
 PIN_FILE = "pinned_version"
-LOCK_FILE = ".lock"
-STAGING_PREFIX = ".staging-"  # no number, so neither Triton nor `versions` takes it for a version
-LOCK_SECONDS = 600.0
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
-_LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
-
-
-@dataclass(frozen=True, slots=True)
-class InstalledModel:
-    """One complete version of one model.
-
-    Attributes:
-        model_path: the ONNX file.
-        report_path: the export's proof, JSON; whether it exists is not promised.
-    """
-
-    name: str
-    version: int
-    model_path: Path
-    report_path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRepository:
-    """Models at `<root>/<name>/<version>/model.onnx`, each with its `report.json` beside it.
+    """Versions at `<root>/<name>/<number>/`: `model.onnx`, its `card.json`, and what proves it.
 
     Reading takes no lock. Writers (install, remove) of all processes take turns on one lock file,
     work in a staging directory and publish by a rename, so a reader never sees half a version.
+
+    Attributes:
+        root: what is written.
+        below: a repository that is only read, and only of `EMBEDDED_MODELS`: a checkout's holds
+            others as well. A version in `root` hides the one of the same number there.
     """
 
     root: Path
+    below: Path | None = None
+
+    @classmethod
+    def over_embedded(cls, root: Path) -> ModelRepository:
+        """Return the repository of a folder, over the models that come with Bandstand.
+
+        In a checkout the two are the same folder.
+        """
+        same = root.resolve() == EMBEDDED_REPOSITORY.resolve()
+        return cls(root, None if same else EMBEDDED_REPOSITORY)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ModelRepository:
+        """Return the repository that the settings name, over the embedded models."""
+        return cls.over_embedded(settings.repository)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the models that have a version, sorted.
+
+        One whose folder cannot be read is among them: it is there, whatever is wrong with it.
+
+        Raises:
+            RepositoryError: the repository itself cannot be read.
+        """
+        found = {name for name in _folders(self.root) if _is_name(name)} | EMBEDDED_MODELS
+        return tuple(sorted(filter(self.has, found)))
+
+    def has(self, name: str) -> bool:
+        """Say whether a model has a version, or a folder that cannot be read."""
+        try:
+            return _is_name(name) and bool(self.versions(name))
+        except RepositoryError:
+            return True
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """Return the complete versions, ascending; empty when there are none.
+        """Return the versions, ascending; empty when there are none.
+
+        A version is a numbered folder with a graph or a card; `InstalledModel.card` tells one that
+        has lost either.
 
         Raises:
             ModelNotFoundError: that is no model name at all.
+            RepositoryError: a folder cannot be read.
         """
-        numbers = _numbers(self._directory(name))
-        return tuple(n for n in numbers if (self.root / name / str(n) / MODEL_FILE).is_file())
+        _check_name(name)
+        found = {n for layer in self._layers(name) for n in _versions(layer / name)}
+        return tuple(sorted(found))
+
+    def own_versions(self, name: str) -> tuple[int, ...]:
+        """Return those of `versions` that do not come with Bandstand, ascending."""
+        below = {n for layer in self._layers(name)[1:] for n in _versions(layer / name)}
+        return tuple(version for version in self.versions(name) if version not in below)
 
     def latest(self, name: str) -> InstalledModel:
-        """Return the newest complete version.
+        """Return the newest version.
 
         Raises:
             ModelNotInstalledError: there is none; the message says which command installs it.
@@ -79,7 +104,7 @@ class ModelRepository:
         versions = self.versions(name)
         if not versions:
             raise ModelNotInstalledError(
-                f"model {name!r} is not installed: {_how_to_install(name)}"
+                f"model {name!r} is not installed: run `{install_command(name)}`"
             )
         return self.installed(name, versions[-1])
 
@@ -88,21 +113,28 @@ class ModelRepository:
 
         Raises:
             ModelNotFoundError: that is no model name at all.
-            RepositoryError: what was written there is no version.
+            ModelMismatchError: what was written there is no version.
+            RepositoryError: it cannot be read.
         """
         path = self._directory(name) / PIN_FILE
         try:
             return int(path.read_text(encoding="ascii"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise RepositoryError(f"{path} does not hold a version: {error}") from error
+        except ValueError as error:
+            raise ModelMismatchError(
+                f"{path} does not hold a version: delete it, or load a version"
+            ) from error
+        except OSError as error:
+            raise RepositoryError(f"{path} cannot be read: {error}") from error
 
     def serving(self, name: str) -> InstalledModel:
         """Return the version to serve: the pinned one, else the newest.
 
         Raises:
             ModelNotInstalledError: it is not there.
+            ModelMismatchError: what is pinned is no version.
+            RepositoryError: a folder or the pin cannot be read.
         """
         version = self.pinned(name)
         return self.latest(name) if version is None else self.installed(name, version)
@@ -116,16 +148,19 @@ class ModelRepository:
             ModelNotInstalledError: that version is not there.
             RepositoryError: the disk is full or not writable, or other writers never finished.
         """
-        with self._writing(f"could not pin {name!r}"):
+        with writing(self.root, f"could not pin {name!r}"):
             installed = self.latest(name) if version is None else self.installed(name, version)
-            path = installed.model_path.parents[1] / PIN_FILE
+            directory = self._directory(name)
+            path = directory / PIN_FILE
             if version is None:
                 path.unlink(missing_ok=True)
             else:
-                written = path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
-                _write_durably(written, b"%d\n" % version)
+                directory.mkdir(exist_ok=True)
+                written = staged(path)
+                write_durably(written, b"%d\n" % version)
                 written.rename(path)
-            _sync_directory(path.parent)
+            if directory.is_dir():
+                sync_directory(directory)
         return installed
 
     def installed(self, name: str, version: int) -> InstalledModel:
@@ -134,34 +169,16 @@ class ModelRepository:
         Raises:
             ModelNotInstalledError: that version is not there; the message lists those that are.
         """
-        directory = self._directory(name) / str(version)
-        if not (directory / MODEL_FILE).is_file():
-            there = ", ".join(map(str, self.versions(name))) or "none"
-            raise ModelNotInstalledError(
-                f"model {name!r} has no version {version} (installed: {there}): "
-                f"{_how_to_install(name)}"
-            )
-        return InstalledModel(name, version, directory / MODEL_FILE, directory / REPORT_FILE)
-
-    def card(self, installed: InstalledModel) -> Card:
-        """Return the model's card, with that version's labels where the card leaves them to it.
-
-        Raises:
-            ModelNotFoundError: no card has that name.
-            ModelMismatchError: the labels are missing, unreadable, or not as many as outputs.
-        """
-        card = get_card(installed.name)
-        if card.labels:
-            return card
-        path = installed.model_path.with_name(LABELS_FILE)
-        try:
-            labels = _LABELS.validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise ModelMismatchError(
-                f"model {installed.name!r} version {installed.version} has no readable "
-                f"{LABELS_FILE}: {error}"
-            ) from error
-        return card.with_labels(labels)
+        _check_name(name)
+        for layer in self._layers(name):
+            folder = layer / name / str(version)
+            if _is_version(folder):
+                return InstalledModel(name, version, folder)
+        there = ", ".join(map(str, self.versions(name))) or "none"
+        raise ModelNotInstalledError(
+            f"model {name!r} has no version {version} (installed: {there}): "
+            f"run `{install_command(name)}`"
+        )
 
     def report(self, name: str, version: int) -> dict[str, Any]:
         """Return the export report of one version.
@@ -170,136 +187,135 @@ class ModelRepository:
             ModelNotInstalledError: that version is not there.
             ModelMismatchError: its report is missing or unreadable, so nothing proves the model.
         """
-        path = self.installed(name, version).report_path
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelMismatchError(
-                f"model {name!r} version {version} has no readable {REPORT_FILE}: {error}"
-            ) from error
-        if not isinstance(content, dict):
-            raise ModelMismatchError(
-                f"{REPORT_FILE} of {name!r} version {version} is no JSON object"
-            )
-        return content
+        return self.installed(name, version).report()
 
-    def install(self, name: str, files: Mapping[str, Path | bytes]) -> int:
-        """Write a new version and return its number: the newest plus one.
+    def install(self, card: Card, files: Mapping[str, Path | bytes]) -> int:
+        """Write a new version and return its number: one above the newest.
 
         When this returns, the version is on the disk for good; when it raises, or the process is
         killed, no part of it can be seen.
 
         Args:
-            name: the model's name.
+            card: the version's own, with its labels; it stays beside the model.
             files: content, or the file to copy, by plain file name; `model.onnx` among them.
 
         Raises:
-            ValueError: no `model.onnx`, or a file name with a path in it.
-            ModelNotFoundError: `name` is no model name.
+            ValueError: no labels, no `model.onnx`, or a file name with a path in it.
             RepositoryError: the disk is full or not writable, or other writers never finished.
         """
+        if not card.labels:
+            raise ValueError(f"the card of a version of {card.name} needs its labels")
         if MODEL_FILE not in files:
             raise ValueError(f"a version needs {MODEL_FILE!r}; given: {sorted(files)}")
         for filename in files:
             if filename != Path(filename).name or filename.startswith("."):
                 raise ValueError(f"{filename!r} is no plain file name")
-        directory = self._directory(name)
-        with self._writing(f"could not install {name!r} in {self.root}"):
-            directory.mkdir(exist_ok=True)
-            staging = directory / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
-            staging.mkdir()
-            for filename, content in files.items():
-                _write_durably(staging / filename, content)
-            _sync_directory(staging)
-            version = max(_numbers(directory), default=0) + 1
-            staging.rename(directory / str(version))
-            _sync_directory(directory)
-            _sync_directory(self.root)
+        with writing(self.root, f"could not install {card.name!r} in {self.root}"):
+            layers = self._layers(card.name)
+            taken = (number for layer in layers for number in _numbers(layer / card.name))
+            version = max(taken, default=0) + 1
+            folder = self.root / card.name / str(version)
+            publish(folder, {**files, CARD_FILE: card_file(card)})
         return version
 
+    def copy_up(self, name: str) -> tuple[int, ...]:
+        """Copy the versions that lie only below into `root`, each whole; return their numbers.
+
+        For Triton, which reads one folder.
+
+        Raises:
+            ModelNotFoundError: that is no model name at all.
+            RepositoryError: the disk is full or not writable, or other writers never finished.
+        """
+        if not self._only_below(name):
+            return ()
+        with writing(self.root, f"could not copy {name!r} to {self.root}"):
+            missing = self._only_below(name)  # another process may have been faster
+            for version in missing:
+                files = self.installed(name, version).folder.iterdir()
+                copies = {file.name: file for file in files if file.is_file()}
+                publish(self.root / name / str(version), copies)
+        return missing
+
     def remove(self, name: str, version: int) -> None:
-        """Delete one version; it is gone at once for readers, whatever happens to this process.
+        """Delete one version of `root`; readers do not see it any more, even if this is killed.
 
         Raises:
             ModelNotInstalledError: it is not there.
-            ModelInUseError: it is pinned.
+            ModelInUseError: it is pinned, or it comes with Bandstand and lies only below.
             RepositoryError: the disk is not writable, or other writers never finished.
         """
-        with self._writing(f"could not remove version {version} of {name!r}"):
+        with writing(self.root, f"could not remove version {version} of {name!r}"):
             if self.pinned(name) == version:
                 raise ModelInUseError(
                     f"version {version} of {name!r} is pinned; load another one first"
                 )
-            directory = self.installed(name, version).model_path.parent
-            directory.rename(directory.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}"))
-            _sync_directory(directory.parent)
+            folder = self.installed(name, version).folder
+            if not folder.is_relative_to(self.root):
+                raise ModelInUseError(
+                    f"version {version} of {name!r} comes with Bandstand and cannot be removed"
+                )
+            folder.rename(staged(folder))
+            sync_directory(folder.parent)
+
+    def _layers(self, name: str) -> tuple[Path, ...]:
+        if self.below is None or name not in EMBEDDED_MODELS:
+            return (self.root,)
+        return self.root, self.below
+
+    def _only_below(self, name: str) -> tuple[int, ...]:
+        taken = _numbers(self._directory(name))
+        return tuple(version for version in self.versions(name) if version not in taken)
 
     def _directory(self, name: str) -> Path:
-        try:  # names come from URLs: what is no name must not become a path
-            return self.root / _NAME.validate_python(name)
-        except ValidationError:
-            raise ModelNotFoundError(f"{name!r} is no model name") from None
+        _check_name(name)
+        return self.root / name
 
-    @contextmanager
-    def _writing(self, failure: str) -> Iterator[None]:
-        """Hold the writers' lock; leave no staging directory behind, this run's or a dead one's."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / LOCK_FILE, timeout=LOCK_SECONDS):
-                self._sweep()
-                try:
-                    yield
-                finally:
-                    self._sweep()
-        except Timeout as error:
-            raise RepositoryError(f"{failure}: another writer holds {error.lock_file}") from error
-        except OSError as error:
-            raise RepositoryError(f"{failure}: {error}") from error
 
-    def _sweep(self) -> None:
-        """Delete staging directories; under the lock, none of them has a living owner."""
-        for staging in self.root.glob(f"*/{STAGING_PREFIX}*"):
-            if staging.is_dir():
-                shutil.rmtree(staging, ignore_errors=True)
-            else:
-                staging.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty: the model has other versions
-                staging.parent.rmdir()
+def _is_name(name: str) -> bool:
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def _check_name(name: str) -> None:
+    if not _is_name(name):  # names come from URLs: what is no name must not become a path
+        raise ModelNotFoundError(f"{name!r} is no model name")
+
+
+def _folders(directory: Path) -> list[str]:
+    """Return the names of the folders in a directory; none where it is no directory.
+
+    Raises:
+        RepositoryError: it cannot be read.
+    """
+    try:
+        return [entry.name for entry in os.scandir(directory) if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RepositoryError(f"{directory} cannot be read: {error}") from error
 
 
 def _numbers(directory: Path) -> list[int]:
     """Return the numbers that Triton would take for versions, ascending."""
-    try:
-        names = [entry.name for entry in os.scandir(directory) if entry.is_dir()]
-    except FileNotFoundError:
-        return []
+    names = _folders(directory)
     return sorted(int(n) for n in names if n.isascii() and n.isdigit() and n[0] != "0")
 
 
-def _how_to_install(name: str) -> str:
-    card = load_cards().get(name)
-    if card is not None and card.embedded:
-        return "it ships with Bandstand; reinstall Bandstand"
-    return f"run `{install_command(name)}`"
+def _versions(directory: Path) -> list[int]:
+    return [n for n in _numbers(directory) if _is_version(directory / str(n))]
+
+
+def _is_version(folder: Path) -> bool:
+    try:
+        return any((folder / file).is_file() for file in (MODEL_FILE, CARD_FILE))
+    except OSError as error:
+        raise RepositoryError(f"{folder} cannot be read: {error}") from error
 
 
 def install_command(name: str) -> str:
     """Return the command that gets and installs a model."""
     return f"bandstand models pull {name}"
-
-
-def _write_durably(path: Path, content: Path | bytes) -> None:
-    if isinstance(content, Path):
-        shutil.copyfile(content, path)
-    else:
-        path.write_bytes(content)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.fetch import FetchLimits, fetch
-from bandstand.errors import PayloadTooLargeError
-from bandstand.models.card import load_cards
-from bandstand.models.repository import ModelRepository
+from bandstand.errors import BandstandError, PayloadTooLargeError
+from bandstand.models.catalogue import Catalogue
 from bandstand.operations.encoding import read_options
 from bandstand.operations.served import BY_NAME
 from bandstand.pipelines.prepare import LocalPreparation
@@ -38,15 +37,18 @@ A = TypeVar("A")
 class _ModelsOnDemand(dict[str, LoadedModel]):
     """Installed models by name, each loaded at its first use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
         super().__init__()
         self._settings = settings
-        self._repository = ModelRepository(settings.repository)
+        self._catalogue = catalogue
 
     def __missing__(self, name: str) -> LoadedModel:
-        if name not in load_cards() or not self._repository.versions(name):
-            raise KeyError(name)
-        self[name] = load_model(self._repository.serving(name), self._settings)
+        try:
+            installed = self._catalogue.serving(name)
+            installed.card()
+        except BandstandError as error:  # not there, or broken: the catalogue says which
+            raise KeyError(name) from error
+        self[name] = load_model(installed, self._settings)
         return self[name]
 
     async def aclose(self) -> None:
@@ -55,12 +57,12 @@ class _ModelsOnDemand(dict[str, LoadedModel]):
             await model.aclose()
 
 
-def _models(settings: Settings) -> _ModelsOnDemand | TritonModels:
+def _models(settings: Settings, catalogue: Catalogue) -> _ModelsOnDemand | TritonModels:
     if settings.runtime != "triton":
-        return _ModelsOnDemand(settings)
+        return _ModelsOnDemand(settings, catalogue)
     from bandstand.runners.triton import TritonModels
 
-    return TritonModels(settings)
+    return TritonModels(settings, catalogue)
 
 
 class LocalBandstand(Operations):
@@ -77,9 +79,10 @@ class LocalBandstand(Operations):
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or get_settings()
-        self._models = _models(self._settings)
+        catalogue = Catalogue.from_settings(self._settings)
+        self._models = _models(self._settings, catalogue)
         limits = DecodeLimits.from_settings(self._settings)
-        self._resources = Resources(LocalPreparation(limits), self._models)
+        self._resources = Resources(LocalPreparation(limits), self._models, catalogue)
 
     async def __aenter__(self) -> LocalBandstand:
         return self

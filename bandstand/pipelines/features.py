@@ -7,7 +7,6 @@ from time import perf_counter
 import numpy as np
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES, pool_features
-from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.pipelines.resources import Resources
 from bandstand.runners.base import Array
@@ -33,7 +32,7 @@ async def analyze_features(
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
-    card = get_card(CARD)
+    card = resources.catalogue.cards[CARD]
     prepared = await resources.preparation.prepare(audio, card)
     matrix = prepared.inputs[card.inputs[0].name]
     features = _named(pool_features(matrix, prepared.durations_seconds))

@@ -7,7 +7,6 @@ from time import perf_counter
 import numpy as np
 
 from bandstand.errors import UnusableRequestError
-from bandstand.models.card import get_card
 from bandstand.pipelines.model_output import (
     Model,
     ModelOutput,
@@ -31,6 +30,7 @@ async def classify(resources: Resources, audio: bytes, options: GenreOptions) ->
 
     Raises:
         ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
+        ModelMismatchError: it is broken.
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
@@ -51,7 +51,7 @@ async def classify(resources: Resources, audio: bytes, options: GenreOptions) ->
 
 
 def _chosen(resources: Resources, model_name: str) -> Model:
-    card = get_card(model_name)
+    card = resources.card(model_name)
     if card.task != "genre":
         raise UnusableRequestError(f"{card.name} answers {card.task}, not genre")
     return served_model(resources.models, card.name)

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from time import perf_counter
 
-from bandstand.errors import ModelMismatchError, ModelNotInstalledError, UnusableRequestError
-from bandstand.models.card import get_card, load_cards
+from bandstand.errors import (
+    BandstandError,
+    ModelMismatchError,
+    ModelNotInstalledError,
+    UnusableRequestError,
+)
 from bandstand.models.repository import install_command
 from bandstand.pipelines.model_output import ModelOutput, percent, run_model, served_model
 from bandstand.pipelines.resources import Resources
@@ -33,12 +37,12 @@ async def detect_instruments(
 
     Raises:
         ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-        ModelMismatchError: its checkpoint has none of its card's instruments.
+        ModelMismatchError: it is broken, or has none of its card's instruments.
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
     if options.model_name:
-        name = _with_instruments(options.model_name)
+        name = _with_instruments(resources, options.model_name)
         output = await _run(resources, name, audio, started)
     else:
         output = await _run_best(resources, audio, started)
@@ -52,7 +56,7 @@ async def _run(resources: Resources, name: str, audio: bytes, started: float) ->
 
 async def _run_best(resources: Resources, audio: bytes, started: float) -> ModelOutput:
     # Whether a model is served, a remote one says when it is asked, and no list before that.
-    for name in _by_preference():
+    for name in _by_preference(resources):
         with suppress(ModelNotInstalledError):
             return await _run(resources, name, audio, started)
     raise ModelNotInstalledError(
@@ -61,17 +65,25 @@ async def _run_best(resources: Resources, audio: bytes, started: float) -> Model
     )
 
 
-def _with_instruments(name: str) -> str:
-    card = get_card(name)
+def _with_instruments(resources: Resources, name: str) -> str:
+    card = resources.card(name)
     if not card.instruments:
         raise UnusableRequestError(f"{card.name} answers {card.task}, and tells no instruments")
     return card.name
 
 
-def _by_preference() -> Iterator[str]:
-    cards = load_cards()
-    yield from (name for name in _PREFERRED if name in cards)
-    yield from (n for n, card in cards.items() if card.instruments and n not in _PREFERRED)
+def _by_preference(resources: Resources) -> Iterator[str]:
+    yield from _PREFERRED
+    for name in resources.catalogue:
+        if name not in _PREFERRED and _tells_instruments(resources, name):
+            yield name
+
+
+def _tells_instruments(resources: Resources, name: str) -> bool:
+    try:
+        return bool(resources.card(name).instruments)
+    except BandstandError:  # a broken model is not tried
+        return False
 
 
 def _answer(output: ModelOutput, threshold: float) -> InstrumentsAnswer:

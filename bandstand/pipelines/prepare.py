@@ -13,7 +13,7 @@ import numpy as np
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import Windows, cut_windows, resample
 from bandstand.frontends.librosa_features import extract_features
-from bandstand.models.card import Card
+from bandstand.models.card import Card, InputFacts
 from bandstand.runners.base import Array, FloatArray
 from bandstand_client.contract.shared import AudioMetadata
 
@@ -63,17 +63,12 @@ _HOST_FRONT_ENDS: dict[str, Callable[[Windows, FloatArray, int], Array]] = {
 }
 
 
-def front_end_key(card: Card) -> str:
-    """Name everything that decides what `prepare` makes of a recording for this card."""
-    return f"{card.front_end.model_dump_json()}|{card.window.model_dump_json()}"
-
-
-def prepare(audio: bytes, card: Card, limits: DecodeLimits) -> Prepared:
+def prepare(audio: bytes, card: Card | InputFacts, limits: DecodeLimits) -> Prepared:
     """Prepare one recording for one card.
 
     Args:
         audio: encoded content in any accepted format.
-        card: the model it is for.
+        card: the model it is for, or what of its card counts here.
         limits: what is accepted.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from bandstand.models.card import Card
-from bandstand.models.repository import InstalledModel, ModelRepository
+from bandstand.models.installed import InstalledModel
 from bandstand.runners.base import Array, Runner
 from bandstand.runners.batching import MicroBatcher, StillWanted
 from bandstand.runners.load import load_runner
@@ -78,9 +78,9 @@ def load_model(
 
     Raises:
         UnavailableError: the runtime that was asked for is not here.
-        ModelMismatchError: the file is missing, broken, or other than the card says.
+        ModelMismatchError: card or file is missing, broken, or the file other than the card says.
     """
-    card = ModelRepository(settings.repository).card(installed)
+    card = installed.card()
     runner = load_runner(
         card,
         installed.model_path,

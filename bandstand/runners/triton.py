@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bandstand.errors import BandstandError, ModelMismatchError, NonFiniteOutputError
-from bandstand.models.card import Card, get_card, load_cards
-from bandstand.models.repository import ModelRepository
+from bandstand.errors import (
+    BandstandError,
+    ModelMismatchError,
+    ModelNotInstalledError,
+    NonFiniteOutputError,
+)
+from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
 from bandstand.runners.base import Array
 from bandstand.runners.checks import check_batch, finite_rows, own_outputs
 from bandstand.runners.triton_connection import RegionUnknownError, TritonConnection
@@ -36,7 +41,7 @@ class TritonModel:
     """One card's model on a Triton server; `bandstand.pipelines.classify.Model`.
 
     Args:
-        card_of: gives the card with a version's labels.
+        card_of: gives a version's card.
         version: the one to be expected; each answer says which it was.
         connection: to the server.
         memory: shared with the server.
@@ -82,13 +87,14 @@ class TritonModel:
         return outputs
 
     def answered_by(self, version: int) -> None:
-        """Take note of the version that answers, and of its labels.
+        """Take note of the version that answers, and of its card.
 
         Raises:
-            BandstandError: the labels of that version are not in this repository.
+            BandstandError: the card of that version is not in this repository.
         """
         if version != self.version:
             self.card, self.version = self._card_of(version), version
+            self._template = _template(self._connection.messages, self.card)
 
     async def _ask_all(self, batch: Mapping[str, Array], rows: int) -> list[Any]:
         """Send a batch, in pieces where need be; return the responses in order."""
@@ -183,13 +189,18 @@ def _joined(card: Card, responses: Sequence[Any]) -> dict[str, Array]:
 
 
 class TritonModels(dict[str, TritonModel]):
-    """A model for every card, whether the server has it just now or not: it says so itself.
+    """The models that a Triton server may have; whether it has one just now, it says itself.
 
     Looking up a model asks nobody. `served` holds those that the server was ready to answer with
     when `refresh` last looked.
+
+    Args:
+        settings: where the server is.
+        catalogue: of the repository that the server serves. Of a model that is not in it, the card
+            that comes with Bandstand is used, if that names the labels.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
         super().__init__()
         self.connection = TritonConnection(
             settings.triton_url,
@@ -198,27 +209,31 @@ class TritonModels(dict[str, TritonModel]):
         )
         shares = may_share(settings.triton_shared_memory, settings.triton_url)
         self._memory = SharedMemory(self.connection, enabled=shares)
-        self._repository = ModelRepository(settings.repository)
+        self._catalogue = catalogue
         self.served: dict[str, TritonModel] = {}
 
     def __missing__(self, name: str) -> TritonModel:
-        if name not in load_cards():
-            raise KeyError(name)
-        versions = self._repository.versions(name)
-        if not versions and not get_card(name).labels:
-            raise KeyError(name)  # the labels come with the checkpoint, and that is not here
-        version = versions[-1] if versions else 0
+        try:
+            self._catalogue.check(name)
+            installed = self._catalogue.repository.versions(name)
+            return self._expect(name, self._catalogue.serving(name).version if installed else 0)
+        except BandstandError as error:  # no such model, or nobody could name what it answers
+            raise KeyError(name) from error
+
+    def _expect(self, name: str, version: int) -> TritonModel:
+        """Return a model whose next answer is probably of this version."""
         card_of = partial(self._card_of, name)
         self[name] = TritonModel(card_of, version, self.connection, self._memory)
         return self[name]
 
     def _card_of(self, name: str, version: int) -> Card:
-        card = get_card(name)
-        return (
-            card
-            if card.labels
-            else self._repository.card(self._repository.installed(name, version))
-        )
+        try:
+            return self._catalogue.repository.installed(name, version).card()
+        except ModelNotInstalledError:
+            card = self._catalogue.cards.get(name)
+            if card is None or not card.labels:
+                raise
+            return card
 
     async def refresh(self) -> None:
         """Look which models the server has ready.
@@ -233,11 +248,11 @@ class TritonModels(dict[str, TritonModel]):
             self.served.clear()
             raise
         served = {}
-        for name in ready.keys() & load_cards().keys():
+        for name in (name for name in ready if name in self._catalogue):
             try:
-                model = self[name]
+                model = self.get(name) or self._expect(name, ready[name])
                 model.answered_by(ready[name])
-            except (KeyError, BandstandError):
+            except BandstandError:
                 continue  # nobody could name what it answers
             model.runtime = runtime
             served[name] = model

@@ -19,7 +19,7 @@ import numpy as np
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.probe import probe_recording
 from bandstand.errors import BandstandError, MalformedRequestError, UnavailableError
-from bandstand.models.card import get_card
+from bandstand.models.catalogue import Catalogue, read_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.pipelines.prepare import LocalPreparation, Preparation, prepare
@@ -43,10 +43,12 @@ class AudioModel:
 
     Attributes:
         preparation: decodes and cuts, on threads.
+        catalogue: of the repository that this server serves.
         versions: the models that Triton serves, for those that ask some.
     """
 
     preparation: Preparation
+    catalogue: Catalogue
     versions: ServedVersions
 
     async def answer(self, inputs: Mapping[str, Any], request_id: str) -> list[Any]:
@@ -63,10 +65,13 @@ class AudioModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Make what answers need, and answer one recording, so that no request is the first."""
-        limits = DecodeLimits.from_settings(get_settings())
+        settings = get_settings()
+        limits = DecodeLimits.from_settings(settings)
         self.preparation = LocalPreparation(limits)
-        self.versions = ServedVersions(ModelRepository(Path(args["model_repository"]).parent))
-        prepare(probe_recording(), get_card(DEFAULT_MODEL), limits)
+        served = ModelRepository(Path(args["model_repository"]).parent)
+        self.catalogue = Catalogue(read_cards(settings), served)
+        self.versions = ServedVersions(self.catalogue)
+        prepare(probe_recording(), self.catalogue.installable(DEFAULT_MODEL), limits)
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
         # A question to a model holds one of these threads until it is answered.

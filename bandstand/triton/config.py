@@ -1,22 +1,21 @@
-"""What Triton is told of every model: `config.pbtxt`, made from the cards through its protobuf."""
+"""What Triton is told of every model: `config.pbtxt`, made from its card through the protobuf."""
 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 from bandstand.errors import (
-    ModelMismatchError,
-    ModelNotInstalledError,
+    BandstandError,
     RepositoryError,
     UnavailableError,
 )
-from bandstand.models.card import Card, Tensor, get_card, load_cards
-from bandstand.models.repository import STAGING_PREFIX, ModelRepository
+from bandstand.models.card import Card, Tensor
+from bandstand.models.repository import ModelRepository
+from bandstand.models.staging import staged
 from bandstand.triton.audio_models import AUDIO_MODELS, AudioModelLayout
 from bandstand.triton.load_rules import ONE_BY_ONE
 
@@ -40,6 +39,7 @@ ENGINE_CACHE = "/tmp/bandstand-engines"  # noqa: S108 (in the server's container
 
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
 _TYPES |= {"int32": "TYPE_INT32", "bytes": "TYPE_STRING"}
+_CARD_BACKEND = "onnxruntime"
 _HEADER = "# Generated from the cards by `bandstand triton`; changes made here are lost.\n"
 
 
@@ -53,7 +53,7 @@ def card_config(card: Card, version: int | None = None) -> ModelConfig:
         version: serve this one whatever else is installed; None: the newest.
     """
     config = pb.ModelConfig(
-        name=card.name, backend="onnxruntime", max_batch_size=card.batch.max_size
+        name=card.name, backend=_CARD_BACKEND, max_batch_size=card.batch.max_size
     )
     config.input.extend(pb.ModelInput(**_tensor(tensor)) for tensor in card.inputs)
     config.output.extend(pb.ModelOutput(**_tensor(tensor)) for tensor in card.outputs)
@@ -108,14 +108,17 @@ def parse(text: str) -> ModelConfig:
 
 
 def write_configs(repository: ModelRepository) -> tuple[str, ...]:
-    """Write a config for every installed card, and the models that take encoded audio.
+    """Make the repository's root all that a server needs.
 
-    Returns the names of the models that a server of this repository has, sorted.
+    It gets the models that come with Bandstand, a config for every installed model, and the models
+    that take encoded audio. Returns the names of those that a server has then, sorted.
 
     Raises:
         RepositoryError: the disk is full or not writable.
     """
-    names = {name for name in load_cards() if write_config(repository, name)}
+    configs = repository.root.glob(f"*/{CONFIG_FILE}")
+    left = {path.parent.name for path in configs if _is_of_card(path)}
+    names = {name for name in left.union(repository.names()) if write_config(repository, name)}
     for name, layout in AUDIO_MODELS.items():
         files = {CONFIG_FILE: to_text(audio_model_config(layout)), "1/model.py": layout.code}
         _write(repository.root / name, files)
@@ -134,34 +137,39 @@ def choose_version(repository: ModelRepository, name: str, version: int | None) 
 
 
 def write_config(repository: ModelRepository, name: str) -> bool:
-    """Write one card's config, or take it away where no version is installed; say which.
+    """Write one model's config, or take it away where no version is installed; say which.
 
-    What is right already is left alone; every file is replaced whole.
+    What is right already is left alone; every file is replaced whole. The config of a broken model
+    stays as it was, and keeps no other from its own: who asks for the model is told what is wrong.
 
     Raises:
         RepositoryError: the disk is full or not writable.
     """
     directory = repository.root / name
+    repository.copy_up(name)
     if not repository.versions(name):
-        for filename in (CONFIG_FILE, LABEL_FILE):
-            (directory / filename).unlink(missing_ok=True)
+        if _is_of_card(directory / CONFIG_FILE):
+            for filename in (CONFIG_FILE, LABEL_FILE):
+                (directory / filename).unlink(missing_ok=True)
         with suppress(OSError):  # not there, or with something of somebody else's in it
             directory.rmdir()
         return False
-    card = _served_card(repository, name)
-    files = {CONFIG_FILE: to_text(card_config(card, repository.pinned(name)))}
-    if card.labels:
-        files[LABEL_FILE] = "".join(f"{label}\n" for label in card.labels)
+    try:
+        card, pinned = repository.serving(name).card(), repository.pinned(name)
+    except BandstandError:
+        return True
+    files = {CONFIG_FILE: to_text(card_config(card, pinned))}
+    files[LABEL_FILE] = "".join(f"{label}\n" for label in card.labels)
     _write(directory, files)
     return True
 
 
-def _served_card(repository: ModelRepository, name: str) -> Card:
-    try:
-        return repository.card(repository.serving(name))
-    except (ModelMismatchError, ModelNotInstalledError):
-        # One broken model keeps no other from its config; who asks for it is told what is wrong.
-        return get_card(name)
+def _is_of_card(path: Path) -> bool:
+    """Say whether a config was made from a card: an audio model's has no such backend."""
+    with suppress(OSError, UnicodeDecodeError, text_format.ParseError):
+        text = path.read_text(encoding="utf-8")
+        return text.startswith(_HEADER) and parse(text).backend == _CARD_BACKEND
+    return False
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
@@ -177,7 +185,7 @@ def _replace(path: Path, content: str) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
+    written = staged(path)
     try:
         with written.open("w", encoding="utf-8") as file:
             file.write(content)

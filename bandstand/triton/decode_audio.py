@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.triton.audio_model import AudioModel, bytes_tensor, recordings, text
 from bandstand.triton.audio_models import CARD, DURATIONS, METADATA, STARTS, WINDOWS
@@ -22,7 +21,7 @@ class DecodeAudio(AudioModel):
     async def answer(self, inputs: Mapping[str, Any], _request_id: str) -> list[Any]:
         """Return `windows`, a row each, where they start and how long they are, and `metadata`."""
         (audio,) = recordings(inputs)
-        card = get_card(text(inputs, CARD, 0) or DEFAULT_MODEL)
+        card = self.catalogue.card(text(inputs, CARD, 0) or DEFAULT_MODEL)
         prepared = await self.preparation.prepare(audio, card)
         rows = prepared.inputs[card.inputs[0].name]
         metadata = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from bandstand.models.repository import MODEL_FILE
+from bandstand.models.installed import MODEL_FILE
 from bandstand.runners.base import Array
 from bandstand.runners.checks import GraphTensor
 from bandstand.runners.cores import available_cores

@@ -21,7 +21,8 @@ class OperationModel(AudioModel):
 
     async def answer(self, inputs: Mapping[str, Any], request_id: str) -> list[Any]:
         """Return `answer`: JSON, a row a recording; they are answered side by side."""
-        resources = Resources(self.preparation, ServedModels(self.versions, request_id))
+        models = ServedModels(self.versions, request_id)
+        resources = Resources(self.preparation, models, self.catalogue)
         declared = self.operation.declared
 
         async def one(audio: bytes, row: int) -> bytes:

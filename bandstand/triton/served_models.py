@@ -10,12 +10,14 @@ import numpy as np
 
 from bandstand.errors import (
     BandstandError,
+    ModelMismatchError,
     ModelNotInstalledError,
     NonFiniteOutputError,
     UnavailableError,
 )
-from bandstand.models.card import Card, load_cards
-from bandstand.models.repository import InstalledModel, ModelRepository
+from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
+from bandstand.models.installed import InstalledModel
 from bandstand.runners.base import Array
 from bandstand.runners.checks import check_batch, finite_rows
 from bandstand.triton.refusals import from_message
@@ -29,28 +31,32 @@ class ServedVersions:
     gave it. A number is remembered until a question to it fails.
     """
 
-    def __init__(self, repository: ModelRepository) -> None:
-        self._repository = repository
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
         self._known: dict[str, tuple[InstalledModel, Card]] = {}
 
     def get(self, name: str) -> tuple[InstalledModel, Card]:
         """Return the newest version that is served.
 
         Raises:
-            KeyError: no version is installed.
+            KeyError: no version is installed, or the one that is served is broken.
             ModelNotInstalledError: none is loaded.
             UnavailableError: the server is stopping.
         """
         if name not in self._known:
-            versions = self._repository.versions(name) if name in load_cards() else ()
+            repository = self.catalogue.repository
+            versions = repository.versions(name) if name in self.catalogue else ()
             if not versions:
                 raise KeyError(name)
             ready = (v for v in reversed(versions) if _is_ready(name, v))
             version = next(ready, None)
             if version is None:
                 raise ModelNotInstalledError(f"{name} is installed, and not loaded in this server")
-            installed = self._repository.installed(name, version)
-            self._known[name] = installed, self._repository.card(installed)
+            installed = repository.installed(name, version)
+            try:
+                self._known[name] = installed, installed.card()
+            except ModelMismatchError as error:
+                raise KeyError(name) from error
         return self._known[name]
 
     def forget(self, name: str) -> None:
@@ -135,10 +141,10 @@ class ServedModels(Mapping[str, ServedModel]):
         return ServedModel(name, self._versions, self._request_id)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(load_cards())
+        return iter(self._versions.catalogue)
 
     def __len__(self) -> int:
-        return len(load_cards())
+        return len(list(self))
 
 
 def _is_ready(name: str, version: int) -> bool:

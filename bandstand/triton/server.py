@@ -52,7 +52,8 @@ class ServerOptions:
     """How a server is started.
 
     Attributes:
-        repository: whose models it serves.
+        repository: the folder whose models it serves; `running_server` copies those that come with
+            Bandstand there.
         model_control: `explicit`: all are loaded at start, and clients load and unload;
             `none`: all, once; `poll`: the repository is looked at every few seconds.
         log: where the server's own words go; None: to a temporary file.
@@ -310,7 +311,7 @@ def running_server(
         RepositoryError: the repository is not writable.
     """
     settings = settings or get_settings()
-    write_configs(ModelRepository(options.repository))
+    write_configs(ModelRepository.over_embedded(options.repository))
     environment = prepare_environment(settings.cache_dir, on_step)
     on_step("starting the Triton server")
     server = TritonServer(options, environment, settings)

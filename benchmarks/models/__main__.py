@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bandstand.models.card import load_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
 from benchmarks.models.page import COMMAND, PAGE, render
 from benchmarks.models.results import RESULTS_FILE, read_results, write_results
+from harness.cards import load_cards
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     if not arguments.page_only:
         from benchmarks.models.measure import measure
 
-        repository = ModelRepository(arguments.repository)
+        repository = ModelRepository.over_embedded(arguments.repository)
         recordings = real_recordings(arguments.recordings)
         for name in arguments.only or cards:
             if not repository.versions(name):

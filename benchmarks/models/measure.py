@@ -13,8 +13,9 @@ import numpy as np
 from bandstand.audio.decode import DecodeLimits
 from bandstand.frontends.librosa_features import extract_features
 from bandstand.models.card import Card, Task
+from bandstand.models.installed import InstalledModel
 from bandstand.models.precision import WeightPrecision
-from bandstand.models.repository import InstalledModel, ModelRepository
+from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.model_output import activate
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array, FloatArray, Runner
@@ -65,7 +66,7 @@ def measure(
     exports: list[ExportResult] = []
     answers: tuple[Answer, ...] = ()
     for installed in newest.values():
-        card = repository.card(installed)
+        card = installed.card()
         report = repository.report(name, installed.version)
         weights = _weights(card, report, random_weights=random_weights)
         runner = load_runner(card, installed.model_path)

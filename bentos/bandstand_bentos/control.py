@@ -7,8 +7,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import Protocol
 
 from bandstand.errors import ModelNotInstalledError
-from bandstand.models.card import get_card
-from bandstand.models.repository import InstalledModel, ModelRepository
+from bandstand.models.catalogue import Catalogue
+from bandstand.models.installed import InstalledModel
 from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.runners.triton import TritonModel
 from bandstand.settings import Settings
@@ -26,7 +26,7 @@ class ModelControl(Protocol):
         What was begun with the version before is answered by it.
 
         Raises:
-            ModelNotFoundError, ModelNotInstalledError: there is no such card, or version.
+            ModelNotFoundError, ModelNotInstalledError: there is no such model, or version.
             BandstandError: it cannot be loaded; then what was served before still is.
         """
         ...
@@ -35,7 +35,7 @@ class ModelControl(Protocol):
         """Take no more requests for a model; return when those that were begun are answered.
 
         Raises:
-            ModelNotFoundError, ModelNotInstalledError: there is no such card, or it is not served.
+            ModelNotFoundError, ModelNotInstalledError: there is no such model, or it is not served.
         """
         ...
 
@@ -45,7 +45,7 @@ class EmbeddedControl:
 
     Args:
         settings: how models are run.
-        repository: where they are.
+        catalogue: which there are.
         models: those that are served; changed in place.
         workers: by model, the call of its runner's `control`.
     """
@@ -53,24 +53,25 @@ class EmbeddedControl:
     def __init__(
         self,
         settings: Settings,
-        repository: ModelRepository,
+        catalogue: Catalogue,
         models: MutableMapping[str, ServedModel],
         workers: Mapping[str, tuple[RemoteModel, Call]],
     ) -> None:
         self._settings = settings
-        self._repository = repository
+        self._catalogue = catalogue
         self._models = models
         self._workers = workers
         self._changing = asyncio.Lock()
 
     async def load(self, name: str, version: int | None) -> None:
         """See `ModelControl.load`."""
-        get_card(name)
+        self._catalogue.check(name)
+        repository = self._catalogue.repository
         async with self._changing:
             if version is None:
-                installed = self._repository.latest(name)
+                installed = repository.latest(name)
             else:
-                installed = self._repository.installed(name, version)
+                installed = repository.installed(name, version)
             if name in self._workers:
                 model, control = self._workers[name]
                 await call_worker(name, control, {}, {"version": installed.version})
@@ -78,11 +79,11 @@ class EmbeddedControl:
                 self._models[name] = model
             else:
                 await self._load_here(installed)
-            await asyncio.to_thread(self._repository.pin, name, version)
+            await asyncio.to_thread(repository.pin, name, version)
 
     async def unload(self, name: str) -> None:
         """See `ModelControl.unload`."""
-        get_card(name)
+        self._catalogue.check(name)
         async with self._changing:
             if name not in self._models:
                 raise ModelNotInstalledError(f"{name} is not loaded")

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bandstand.errors import MalformedRequestError, ModelControlOffError, UnauthorizedError
-from bandstand.models.card import get_card
 from bandstand.pipelines.listing import list_models, summary
 from bandstand_bentos.replies import REFUSALS, json_response
 from bandstand_bentos.surface import Surface
@@ -61,7 +60,7 @@ def _add_listing(app: FastAPI) -> None:
     async def models(request: Request) -> Response:
         surface: Surface = request.app.state.surface
         return json_response(
-            await asyncio.to_thread(list_models, surface.repository, surface.models)
+            await asyncio.to_thread(list_models, surface.catalogue, surface.models)
         )
 
     @app.get(
@@ -72,11 +71,11 @@ def _add_listing(app: FastAPI) -> None:
     )
     async def model_metrics(request: Request, name: str) -> Response:
         surface: Surface = request.app.state.surface
-        card = get_card(name)
-        version = summary(surface.repository, card, surface.models.get(name)).version
-        report = None if version is None else surface.repository.report(name, version)
+        listed = summary(surface.catalogue, name, surface.models.get(name))
+        version, repository = listed.version, surface.catalogue.repository
+        report = None if version is None else repository.report(name, version)
         return json_response(
-            ModelMetrics(name=name, version=version, quality=card.quality, report=report)
+            ModelMetrics(name=name, version=version, quality=listed.quality, report=report)
         )
 
 
@@ -107,7 +106,7 @@ def _add_control(app: FastAPI) -> None:
 
 
 def _summary(surface: Surface, name: str) -> Response:
-    return json_response(summary(surface.repository, get_card(name), surface.models.get(name)))
+    return json_response(summary(surface.catalogue, name, surface.models.get(name)))
 
 
 def _load_options(body: bytes) -> LoadOptions:

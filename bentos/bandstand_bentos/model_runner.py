@@ -37,12 +37,13 @@ class _ModelRunner:
     name: str
 
     def __init__(self) -> None:
-        repository = ModelRepository(_SETTINGS.repository)
-        self._model: LoadedModel | None = self._load(repository.serving(self.name).version)
+        self._repository = ModelRepository.from_settings(_SETTINGS)
+        version = self._repository.serving(self.name).version
+        self._model: LoadedModel | None = self._load(version)
         self._changing = asyncio.Lock()
 
     def _load(self, version: int) -> LoadedModel:
-        installed = ModelRepository(_SETTINGS.repository).installed(self.name, version)
+        installed = self._repository.installed(self.name, version)
         model = load_model(installed, _SETTINGS, on_batch=self._observe)
         model.warm_up()
         return model

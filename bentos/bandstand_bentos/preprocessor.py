@@ -10,7 +10,8 @@ import bentoml
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.probe import probe_recording
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import InputFacts
+from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.pipelines.prepare import Prepared, prepare
 from bandstand.runners.cores import available_cores
@@ -44,9 +45,10 @@ class _Preprocessor:
     async def warm_up(self) -> None:
         """Build filter banks and load libraries before the first request comes."""
         start_worker(_SETTINGS)
-        prepare(probe_recording(), get_card(DEFAULT_MODEL), self._limits)
+        card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
+        prepare(probe_recording(), card, self._limits)
 
-    def _prepare(self, arrays: Arrays, facts: Facts, card: Card) -> Prepared:
+    def _prepare(self, arrays: Arrays, facts: Facts, card: InputFacts) -> Prepared:
         audio = take_over(facts) if FACT in facts else arrays["audio"].tobytes()
         return prepare(audio, card, self._limits)
 
@@ -55,13 +57,15 @@ class _Preprocessor:
         """Prepare one recording.
 
         Args:
-            block: fact `card`, and the encoded bytes: as array `audio` (uint8), or handed over.
+            block: fact `card`, its `InputFacts`, and the encoded bytes: as array `audio` (uint8)
+                or handed over.
             ctx: the request, to notice a caller that hung up.
         """
         still_wanted = client_waits(ctx)
 
         async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            card = get_card(facts["card"])
+            # Not a name: models are installed while this runs, each version with its own card.
+            card = InputFacts.model_validate(facts["card"])
             async with self._turn:
                 if not await still_wanted():
                     raise ClientGoneError("the client hung up")

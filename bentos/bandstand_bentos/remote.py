@@ -15,7 +15,7 @@ from bentoml.exceptions import BentoMLException
 
 from bandstand.errors import BandstandError, UnavailableError
 from bandstand.models.card import Card
-from bandstand.pipelines.prepare import Prepared, front_end_key
+from bandstand.pipelines.prepare import Prepared
 from bandstand.runners.base import Array
 from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.runners.wire import pack, unpack
@@ -68,7 +68,7 @@ async def call_worker(
 
 
 class FeatureCache:
-    """The most recently used prepared recordings, by content and front end; bounded."""
+    """The most recently used prepared recordings, by content and card; bounded."""
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
@@ -117,7 +117,7 @@ class RemotePreparation:
         cached = self._cache.enabled and card.front_end.kind == "librosa_features"
         if not cached:
             return await self._compute(audio, card)
-        key = (await _sha256(audio), front_end_key(card))
+        key = (await _sha256(audio), card.input_facts().model_dump_json())
         prepared = self._cache.get(key)
         if prepared is None:
             prepared = await self._compute(audio, card)
@@ -133,7 +133,8 @@ class RemotePreparation:
 
     async def _compute(self, audio: bytes, card: Card) -> Prepared:
         with stage("prepare"):
-            arrays, facts = await self._send(audio, {"card": card.name})
+            card_facts = card.input_facts().model_dump(mode="json")
+            arrays, facts = await self._send(audio, {"card": card_facts})
         for name, milliseconds in facts["timings_ms"].items():
             STAGE_SECONDS.labels(name).observe(milliseconds / 1e3)
         return Prepared(
@@ -161,7 +162,7 @@ class RemoteModel:
     """A model in a runner process.
 
     Args:
-        card_of: gives the card with a version's labels.
+        card_of: gives a version's card.
         version: the version that answers, as far as is known.
         worker: the runner's name.
         call: its `infer`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandstand.audio.fetch import FetchLimits
 from bandstand.audio.probe import probe_recording
-from bandstand.models.card import Card, get_card, load_cards
-from bandstand.models.repository import ModelRepository
+from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.genre import DEFAULT_MODEL
+from bandstand.pipelines.listing import list_models
 from bandstand.pipelines.model_output import Model
 from bandstand.pipelines.resources import Resources
 from bandstand.settings import get_settings
@@ -32,11 +34,11 @@ from bandstand_bentos.triton import TritonControl, TritonRuntime
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
 _SETTINGS = get_settings()
-_REPOSITORY = ModelRepository(_SETTINGS.repository)
+_CATALOGUE = Catalogue.from_settings(_SETTINGS)
 # Each has a runner process; a Triton server runs all models itself.
-_IN_RUNNERS = tuple(
-    name for name in load_cards() if _SETTINGS.runtime != "triton" and _REPOSITORY.versions(name)
-)
+_IN_RUNNERS = () if _SETTINGS.runtime == "triton" else tuple(_CATALOGUE.usable())
+
+logger = logging.getLogger("bandstand.gateway")
 
 app = create_app()
 
@@ -87,23 +89,23 @@ class _Gateway:
         runner = getattr(self, runner_name(name)).to_async
 
         def card_of(version: int) -> Card:
-            return _REPOSITORY.card(_REPOSITORY.installed(name, version))
+            return _CATALOGUE.repository.installed(name, version).card()
 
-        version = _REPOSITORY.serving(name).version
+        version = _CATALOGUE.serving(name).version
         model = RemoteModel(card_of, version, runner_name(name), partial(runner.call, "infer"))
         return model, partial(runner.call, "control")
 
     async def _runtime(self) -> _Runtime:
         """Return the models: on a Triton server, or in the runner processes."""
         if _SETTINGS.runtime == "triton":
-            self._triton = TritonRuntime(_SETTINGS)
+            self._triton = TritonRuntime(_SETTINGS, _CATALOGUE)
             await self._triton.start()
             models = self._triton.models
-            control = TritonControl(_REPOSITORY, models)
+            control = TritonControl(_CATALOGUE, models)
             return _Runtime(models, models.served, control, (_probe("triton", self._triton.check),))
         workers = {name: self._model(name) for name in _IN_RUNNERS}
         served: dict[str, ServedModel] = {name: model for name, (model, _) in workers.items()}
-        embedded = EmbeddedControl(_SETTINGS, _REPOSITORY, served, workers)
+        embedded = EmbeddedControl(_SETTINGS, _CATALOGUE, served, workers)
         return _Runtime(served, served, embedded)
 
     @bentoml.on_startup
@@ -116,15 +118,19 @@ class _Gateway:
         preparation = RemotePreparation(PREPROCESSOR, prepare, cache, hand_over=near)
         uncached = RemotePreparation(PREPROCESSOR, prepare, FeatureCache(0))
         runtime = await self._runtime()
-        features_card = get_card(DEFAULT_MODEL)
+        for model in list_models(_CATALOGUE, runtime.served).models:
+            if model.status == "broken":
+                logger.warning("%s is not served: %s", model.name, model.reason)
+        # Windows and front end are Bandstand's own, whatever is installed under that name.
+        features_card = _CATALOGUE.installable(DEFAULT_MODEL)
         recording = probe_recording()
         app.state.surface = Surface(
             settings=_SETTINGS,
             admission=_ADMISSION,
-            resources=Resources(preparation, runtime.models),
+            resources=Resources(preparation, runtime.models, _CATALOGUE),
             models=runtime.served,
             control=runtime.control,
-            repository=_REPOSITORY,
+            catalogue=_CATALOGUE,
             probes=(
                 _probe(PREPROCESSOR, lambda: uncached.prepare(recording, features_card)),
                 *runtime.probes,

@@ -11,7 +11,7 @@ from time import monotonic
 from bandstand import __version__
 from bandstand.audio.fetch import FetchLimits
 from bandstand.errors import BandstandError
-from bandstand.models.repository import ModelRepository
+from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.resources import Resources
 from bandstand.runners.loaded import probe_inputs
 from bandstand.settings import Settings
@@ -75,7 +75,7 @@ class Surface:
     resources: Resources
     models: Mapping[str, ServedModel]
     control: ModelControl
-    repository: ModelRepository
+    catalogue: Catalogue
     probes: tuple[Probe, ...]
     """Of the parts that are always there; every model has one of its own."""
     fetch_limits: FetchLimits

@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 
 from bandstand.errors import BandstandError, ModelNotInstalledError, UnavailableError
-from bandstand.models.card import get_card
+from bandstand.models.catalogue import Catalogue
 from bandstand.models.repository import ModelRepository
 from bandstand.runners.repetition import RETRY_AFTER_SECONDS
 from bandstand.runners.triton import TritonModels
@@ -23,10 +23,11 @@ class TritonRuntime:
 
     Args:
         settings: where it is.
+        catalogue: of the repository that it serves.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.models = TritonModels(settings)
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self.models = TritonModels(settings, catalogue)
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -80,31 +81,32 @@ class TritonControl:
     The server has to run with `--model-control-mode=explicit` and read the repository's folder.
 
     Args:
-        repository: where versions are pinned, and the server's configuration is written.
+        catalogue: in its repository versions are pinned, and the server's configuration is written.
         models: whose server it is.
     """
 
-    def __init__(self, repository: ModelRepository, models: TritonModels) -> None:
-        self._repository = repository
+    def __init__(self, catalogue: Catalogue, models: TritonModels) -> None:
+        self._catalogue = catalogue
         self._models = models
         self._changing = asyncio.Lock()
 
     async def load(self, name: str, version: int | None) -> None:
         """See `ModelControl.load`."""
-        get_card(name)
+        self._catalogue.check(name)
+        repository = self._catalogue.repository
         async with self._changing:
-            before = self._repository.pinned(name)
-            await asyncio.to_thread(_choose, self._repository, name, version)
+            before = repository.pinned(name)
+            await asyncio.to_thread(_choose, repository, name, version)
             try:
                 await self._models.connection.load(name)
             except BandstandError:
-                await asyncio.to_thread(_choose, self._repository, name, before)
+                await asyncio.to_thread(_choose, repository, name, before)
                 raise
             await self._models.refresh()
 
     async def unload(self, name: str) -> None:
         """See `ModelControl.unload`."""
-        get_card(name)
+        self._catalogue.check(name)
         async with self._changing:
             await self._models.refresh()
             if name not in self._models.served:

@@ -49,8 +49,7 @@ def export(
     ] = False,
 ) -> None:
     """Export the model of a card, prove it against its source, and install it."""
-    from bandstand.models.card import get_card
-    from bandstand.models.repository import ModelRepository
+    from bandstand.models.catalogue import Catalogue
     from bandstand.models.source import SourceCache, moved
     from bandstand_exporters.export import export as export_card
 
@@ -58,7 +57,9 @@ def export(
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     tell = _Lines(name) if json_lines else _Words(name)
     try:
-        card = get_card(name)
+        settings = get_settings().model_copy(update={"repository": repository})
+        catalogue = Catalogue.from_settings(settings)
+        card = catalogue.installable(name)
         source = card.source
         if checkpoint is not None:
             source = moved(source, checkpoint, revision)
@@ -66,8 +67,8 @@ def export(
             source = source.model_copy(update={"sha256": sha256})
         exported = export_card(
             card,
-            ModelRepository(repository),
-            SourceCache(get_settings().cache_dir),
+            catalogue.repository,
+            SourceCache(settings.cache_dir),
             checkpoint=source,
             precision=precision,
             on_step=tell.step,

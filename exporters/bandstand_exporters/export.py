@@ -22,13 +22,9 @@ import numpy as np
 
 from bandstand.errors import CardError, RepositoryError, UnavailableError
 from bandstand.models.card import Card, Source
+from bandstand.models.installed import MODEL_FILE, REPORT_FILE
 from bandstand.models.precision import WeightPrecision
-from bandstand.models.repository import (
-    LABELS_FILE,
-    MODEL_FILE,
-    REPORT_FILE,
-    ModelRepository,
-)
+from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of, source_files, source_sha256
 from bandstand.runners.host_front_end import NETWORK_FILE
 from bandstand_exporters.cut import cut_front_end, has_host_form, prove_cut
@@ -98,7 +94,8 @@ def export(
 
     Args:
         card: what the model must be.
-        repository: gets the new version.
+        repository: gets the new version, with the card as the model was proven: the checkpoint's
+            labels, and the tolerance of its precision.
         cache: where checkpoints are.
         checkpoint: where it is, if not where the card says.
         precision: of the weights; the proof of a smaller one allows more.
@@ -121,7 +118,6 @@ def export(
         files: dict[str, Path | bytes] = {}
         if not card.labels:
             card = card.with_labels(source.labels)
-            files[LABELS_FILE] = (json.dumps(source.labels, indent=2) + "\n").encode()
         examples = source.examples()
         model_path = Path(directory) / MODEL_FILE
         on_step("writing the graph")
@@ -142,8 +138,8 @@ def export(
             with _disk_needed(directory):
                 lower(model_path, precision)
             logits = source.run(examples.inputs)[card.outputs[0].name]
-            lowered = lowered_card(card, precision, float(np.abs(logits).max()))
-            proof = prove(lowered, model_path, source, examples.inputs)
+            card = lowered_card(card, precision, float(np.abs(logits).max()))
+            proof = prove(card, model_path, source, examples.inputs)
         seen = source_sha256(checkpoint, path)
         report = Report(
             card=card.name,
@@ -164,7 +160,7 @@ def export(
         )
         on_step("installing it")
         files |= {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
-        installed = repository.install(card.name, files)
+        installed = repository.install(card, files)
         if find_spec("tritonclient") is not None:  # else `bandstand triton` does it
             from bandstand.triton.config import write_config
 

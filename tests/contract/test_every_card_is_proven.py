@@ -7,8 +7,8 @@ from importlib import import_module
 
 import pytest
 
-from bandstand.models.card import load_cards
 from harness import PROJECT_ROOT
+from harness.cards import load_cards
 
 CARDS = load_cards()
 

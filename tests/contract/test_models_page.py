@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bandstand.models.card import load_cards
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from benchmarks.models.page import COMMAND, NOTES, PAGE, render
 from benchmarks.models.results import read_results, write_results
 from harness import PROJECT_ROOT
+from harness.cards import load_cards
 
 CARDS = load_cards()
 RESULTS = read_results()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from bandstand.models.card import Card, load_cards
-from bandstand.models.repository import MODEL_FILE
+from bandstand.models.card import Card
+from bandstand.models.installed import CARD_FILE, MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand.triton.audio_models import AUDIO_MODELS
 from bandstand.triton.config import (
     CONFIG_FILE,
@@ -23,6 +23,7 @@ from bandstand.triton.config import (
 )
 from bandstand_client.contract.operations import OPERATIONS
 from harness import PROJECT_ROOT
+from harness.cards import load_cards
 from tests.triton_serving import EMBEDDED, embedded_repository
 
 COMMITTED = PROJECT_ROOT / "model_repository"
@@ -128,7 +129,7 @@ def test_writing_twice_changes_no_file(tmp_path: Path) -> None:
 def test_the_pinned_version_is_the_one_served(tmp_path: Path) -> None:
     repository = embedded_repository(tmp_path)
     path = tmp_path / EMBEDDED / CONFIG_FILE
-    repository.install(EMBEDDED, {MODEL_FILE: tmp_path / EMBEDDED / "1" / MODEL_FILE})
+    repository.install(CARDS[EMBEDDED], {MODEL_FILE: tmp_path / EMBEDDED / "1" / MODEL_FILE})
     repository.pin(EMBEDDED, 1)
     write_config(repository, EMBEDDED)
     assert list(parse(path.read_text()).version_policy.specific.versions) == [1]
@@ -145,9 +146,31 @@ def test_a_model_that_is_removed_leaves_no_config(tmp_path: Path) -> None:
     assert not (tmp_path / EMBEDDED).exists()
 
 
-def test_a_model_without_its_labels_keeps_no_other_from_its_config(tmp_path: Path) -> None:
+def test_a_model_of_somebody_elses_keeps_its_config(tmp_path: Path) -> None:
+    config = tmp_path / "my_model" / CONFIG_FILE
+    config.parent.mkdir()
+    config.write_text('backend: "python"')
+    assert "my_model" not in write_configs(embedded_repository(tmp_path))
+    assert config.read_text() == 'backend: "python"'
+
+
+def test_a_broken_model_keeps_its_config_and_no_other_from_its_own(tmp_path: Path) -> None:
     repository = embedded_repository(tmp_path)
-    graph = tmp_path / EMBEDDED / "1" / MODEL_FILE
-    shutil.copytree(graph.parent, tmp_path / "genre_wav2vec2" / "1")
-    assert {EMBEDDED, "genre_wav2vec2"} <= set(write_configs(repository))
+    write_configs(repository)
+    before = (tmp_path / EMBEDDED / CONFIG_FILE).read_bytes()
+    (tmp_path / EMBEDDED / "1" / CARD_FILE).write_text("{}")
+    repository.install(CARDS["tags_msd"], {MODEL_FILE: b"x"})
+    assert {EMBEDDED, "tags_msd"} <= set(write_configs(repository))
+    assert (tmp_path / EMBEDDED / CONFIG_FILE).read_bytes() == before
+    assert (tmp_path / "tags_msd" / CONFIG_FILE).is_file()
+
+
+def test_the_root_alone_is_all_that_triton_needs(tmp_path: Path) -> None:
+    names = write_configs(ModelRepository.over_embedded(tmp_path))
+    alone = ModelRepository(tmp_path)
+    assert alone.names() == (EMBEDDED,)
+    assert alone.latest(EMBEDDED).card() == CARDS[EMBEDDED]
+    generated = {name: text for name, text in contents(tmp_path).items() if EMBEDDED in name}
+    assert generated == {n: text for n, text in contents(COMMITTED).items() if EMBEDDED in n}
+    assert names == write_configs(alone)
     assert not (tmp_path / "genre_wav2vec2" / LABEL_FILE).exists()

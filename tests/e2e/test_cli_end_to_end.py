@@ -19,8 +19,8 @@ import pytest
 import trustme
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES
-from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
+from harness.cards import get_card
 
 END_SECONDS = 120.0
 COMMAND = [sys.executable, "-m", "bandstand_cli"]

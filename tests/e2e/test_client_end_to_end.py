@@ -8,11 +8,11 @@ import pytest
 
 from bandstand import __version__
 from bandstand.frontends.librosa_features import FEATURE_NAMES
-from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand_client import errors
 from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.http import AsyncBandstand, Bandstand
+from harness.cards import get_card
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES
-from bandstand.models.card import get_card
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.triton.server import TritonServer
 from bandstand_client import errors
@@ -18,6 +17,7 @@ from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
 from bandstand_client.grpc_transport import MAX_UPLOAD_BYTES
 from bandstand_client.http import Bandstand
+from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import free_port
 from tests.triton_serving import halted

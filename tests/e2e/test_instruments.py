@@ -17,13 +17,13 @@ import pytest
 import trustme
 
 from bandstand.errors import MalformedRequestError
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.triton.server import TritonServer
 from bandstand_client import errors
 from bandstand_client.contract.instruments import InstrumentsAnswer, InstrumentsOptions
 from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
 from bandstand_client.http import AsyncBandstand, Bandstand
+from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.file_server import FileServer

@@ -18,6 +18,7 @@ from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import AuthenticationError, NotFoundError, RefusedError
 from bandstand_client.grpc import BandstandGrpc
 from bandstand_client.http import AsyncBandstand, Bandstand
+from harness.cards import get_card
 from harness.serving import Server, serving
 from tests.triton_serving import triton_serving
 
@@ -32,7 +33,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> ModelRepository:
     shutil.copytree(get_settings().repository / NAME, root / NAME)
     repository = ModelRepository(root)
     first = repository.latest(NAME)
-    repository.install(NAME, {p.name: p for p in first.model_path.parent.iterdir()})
+    repository.install(first.card(), {p.name: p for p in first.folder.iterdir()})
     return repository
 
 
@@ -158,7 +159,7 @@ def test_the_command_line_changes_what_triton_serves(
 def test_a_version_that_cannot_be_loaded_changes_nothing(
     admin: Bandstand, repository: ModelRepository, samples_dir: Path
 ) -> None:
-    broken = repository.install(NAME, {"model.onnx": b"not a graph"})
+    broken = repository.install(get_card(NAME), {"model.onnx": b"not a graph"})
     try:
         with pytest.raises(Exception, match=NAME) as refusal:
             admin.load_model(NAME, broken)

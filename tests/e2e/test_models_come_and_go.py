@@ -22,16 +22,27 @@ def test_export_use_remove(tmp_path: Path, samples_dir: Path) -> None:
 
     exported = bandstand("models", "export", NAME)
     assert exported.returncode == 0, exported.stderr
-    assert exported.stdout.startswith(f"installed {NAME} version 1 (0.2 MB, fp32): ")
+    assert exported.stdout.startswith(f"installed {NAME} version 2 (0.2 MB, fp32): ")
     assert "proving it against its source" in exported.stderr
     shown = json.loads(bandstand("models", "show", NAME, "--json").stdout)
     assert (shown["status"], shown["report"]["precision"]) == ("installed", "fp32")
 
     sample = next(samples_dir.glob("*.ogg"))
-    assert bandstand("classify", str(sample), "--json").returncode == 0
-    assert bandstand("models", "pull", NAME).stdout == f"{NAME} version 1 is installed already\n"
 
-    assert bandstand("models", "remove", NAME).stdout == f"removed {NAME} version 1\n"
-    after = bandstand("classify", str(sample))
-    assert after.returncode == 1
-    assert "[model_not_installed]" in after.stderr
+    def version() -> int:
+        answer = bandstand("classify", str(sample), "--json")
+        assert answer.returncode == 0, answer.stderr
+        found: int = json.loads(answer.stdout)["members"][0]["version"]
+        return found
+
+    assert version() == 2
+    assert bandstand("models", "pull", NAME).stdout == f"{NAME} version 2 is installed already\n"
+
+    removed = bandstand("models", "remove", NAME).stdout
+    assert removed == f"removed {NAME} version 2\nversion 1 comes with Bandstand and stays\n"
+    assert version() == 1
+    again = bandstand("models", "remove", NAME)
+    assert (again.returncode, "[model_in_use]" in again.stderr) == (1, True)
+    missing = bandstand("classify", str(sample), "--model", "genre_wav2vec2")
+    assert missing.returncode == 1
+    assert "bandstand models pull genre_wav2vec2" in missing.stderr

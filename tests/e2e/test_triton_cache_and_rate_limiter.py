@@ -12,7 +12,8 @@ from onnx import helper
 from tritonclient import grpc
 
 from bandstand.models.card import Card
-from bandstand.models.repository import MODEL_FILE, ModelRepository
+from bandstand.models.installed import MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand.triton.config import CONFIG_FILE, LABEL_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
 from harness.small_graphs import LABELS, card, save_graph, weight

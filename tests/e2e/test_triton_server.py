@@ -14,13 +14,13 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from bandstand.errors import BandstandError
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.operations.encoding import to_json
 from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
+from harness.cards import get_card
 from harness.recordings import flac, long_silence, tone, wav
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile
 from tests.audio_files import tone as chord

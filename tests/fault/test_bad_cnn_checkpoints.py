@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bandstand.errors import CardError, CheckpointError, ModelMismatchError
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand_exporters.export import export
 from bandstand_exporters.mel_cnn import open_source
+from harness.cards import get_card, tiny_card
 from harness.cnn_checkpoints import (
     alexnet,
     layers_of,
@@ -59,7 +60,7 @@ def with_files(card: Card, folder: Path) -> Card:
 def check_refused(card: Card, tmp_path: Path, error: type[Exception], words: str) -> None:
     """Export, expect that error, and nothing else in the repository than before."""
     repository = ModelRepository(tmp_path / "models")
-    repository.install(card.name, {"model.onnx": b"the one before"})
+    repository.install(tiny_card(card.name), {"model.onnx": b"the one before"})
     before = contents(repository.root)
     with pytest.raises(error, match=words):
         export(card, repository, SourceCache(tmp_path / "cache"))

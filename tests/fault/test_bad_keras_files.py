@@ -12,9 +12,10 @@ import h5py
 import pytest
 
 from bandstand.errors import CardError, CheckpointError
-from bandstand.models.card import Card, FrontEnd, get_card
+from bandstand.models.card import Card, FrontEnd
 from bandstand_exporters.keras_checkpoint import read_facts
 from bandstand_exporters.keras_cnn import open_source
+from harness.cards import get_card
 from tests.keras_files import fitting, layer, sequential, write_keras
 
 CARD = get_card("annoteator_drum_cnn")

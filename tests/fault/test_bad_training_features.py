@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bandstand.errors import UnusableRequestError
-from bandstand.models.card import get_card
 from bandstand_cli.app import app
 from bandstand_diagnosis.features import load_features
 from bandstand_diagnosis.report import diagnose
+from harness.cards import get_card
 from harness.recordings import tone
 
 GOOD = np.random.default_rng(3).normal(size=(96, 188))

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bandstand.errors import CheckpointError, ModelMismatchError, SourceError
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand_exporters.export import export
 from bandstand_exporters.transformers_checkpoint import load_model
+from harness.cards import get_card, tiny_card
 from harness.transformers_checkpoints import (
     GENRES,
     SMALL_WAVES,
@@ -133,7 +133,7 @@ def test_a_bad_folder_is_refused_and_the_repository_is_as_before(
     spoil, error, words = FAULTS[fault]
     spoil(folder)
     repository = ModelRepository(tmp_path / "models")
-    repository.install("genre_wav2vec2", {"model.onnx": b"the one before"})
+    repository.install(tiny_card("genre_wav2vec2"), {"model.onnx": b"the one before"})
     before = sorted(repository.root.rglob("*"))
     card = local(get_card("genre_wav2vec2"), folder)
     with pytest.raises(error, match=words):

@@ -16,15 +16,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bandstand.models.card import DRUM_MODEL, load_cards
+from bandstand.models.catalogue import DRUM_MODEL
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
 from bandstand_cli.app import app
+from harness.cards import get_card
 from tests.file_server import CONTENT, FileServer, serving
 from tests.keras_files import sequential, write_keras
 
 BANDSTAND = [sys.executable, "-m", "bandstand_cli"]
 DIGEST = sha256(CONTENT).hexdigest()
+DRUMS = get_card(DRUM_MODEL)
 
 
 class Machine:
@@ -34,7 +36,7 @@ class Machine:
         self.root = root
         self.hub = hub
         self.repository = ModelRepository(root / "models")
-        self.repository.install(DRUM_MODEL, {"model.onnx": b"before", "report.json": b"{}"})
+        self.repository.install(DRUMS, {"model.onnx": b"before", "report.json": b"{}"})
         self.weights = root / "data" / "weights"
         self.weights.mkdir(parents=True)
         self.environment = {
@@ -75,6 +77,7 @@ class Machine:
             ".lock",
             "1",
             DRUM_MODEL,
+            "card.json",
             "model.onnx",
             "report.json",
         ]
@@ -180,11 +183,9 @@ def here(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]
     for name, value in machine.environment.items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
-    load_cards.cache_clear()
     yield machine
     monkeypatch.undo()
     get_settings.cache_clear()
-    load_cards.cache_clear()
 
 
 def call(*arguments: str) -> tuple[int, str, str]:
@@ -200,8 +201,7 @@ def test_what_is_not_here_is_not_exported(here: Machine) -> None:
 
 
 def test_all_skips_what_is_not_here(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    only = {DRUM_MODEL: load_cards()[DRUM_MODEL]}
-    monkeypatch.setattr("bandstand_cli.install.load_cards", lambda: only)
+    monkeypatch.setattr("bandstand.models.catalogue.read_cards", lambda _: {DRUM_MODEL: DRUMS})
     code, output, _ = call("export", "--all")
     assert code == 0
     assert f"{DRUM_MODEL} is skipped" in output
@@ -209,14 +209,14 @@ def test_all_skips_what_is_not_here(here: Machine, monkeypatch: pytest.MonkeyPat
 
 def test_what_is_installed_already_is_not_pulled_again(here: Machine) -> None:
     report = f'{{"source_sha256": "{DIGEST}"}}'.encode()
-    here.repository.install(DRUM_MODEL, {"model.onnx": b"", "report.json": report})
+    here.repository.install(DRUMS, {"model.onnx": b"", "report.json": report})
     assert call("pull", DRUM_MODEL) == (0, f"{DRUM_MODEL} version 2 is installed already\n", "")
     assert here.hub.requests == []
 
 
 def test_versions_are_removed_one_by_one_or_together(here: Machine) -> None:
     for _ in range(3):
-        here.repository.install(DRUM_MODEL, {"model.onnx": b""})
+        here.repository.install(DRUMS, {"model.onnx": b""})
     assert call("remove", DRUM_MODEL, "--version", "2")[0] == 0
     assert here.repository.versions(DRUM_MODEL) == (1, 3, 4)
     code, _, errors = call("remove", DRUM_MODEL, "--version", "2")

@@ -17,7 +17,11 @@ from bandstand.errors import (
     ModelNotInstalledError,
     RepositoryError,
 )
-from bandstand.models.repository import STAGING_PREFIX, ModelRepository
+from bandstand.models.repository import ModelRepository
+from bandstand.models.staging import STAGING_PREFIX
+from harness.cards import tiny_card
+
+TINY = tiny_card()
 
 
 @pytest.fixture
@@ -44,9 +48,9 @@ def test_versions_ascend_and_the_newest_is_served(
 ) -> None:
     checkpoint = tmp_path / "exported.onnx"
     checkpoint.write_bytes(b"from a file")
-    assert repository.install("tiny", {"model.onnx": b"one", "report.json": b'{"ok": 1}'}) == 1
+    assert repository.install(TINY, {"model.onnx": b"one", "report.json": b'{"ok": 1}'}) == 1
     for expected in range(2, 12):
-        assert repository.install("tiny", {"model.onnx": checkpoint}) == expected
+        assert repository.install(TINY, {"model.onnx": checkpoint}) == expected
     assert repository.versions("tiny") == tuple(range(1, 12))
     newest = repository.latest("tiny")
     assert newest.version == 11
@@ -58,16 +62,16 @@ def test_a_removed_version_is_gone_and_its_number_stays_free_while_newer_ones_ex
     repository: ModelRepository,
 ) -> None:
     for _ in range(3):
-        repository.install("tiny", {"model.onnx": b"x"})
+        repository.install(TINY, {"model.onnx": b"x"})
     repository.remove("tiny", 2)
     assert repository.versions("tiny") == (1, 3)
     assert visible(repository.root) == {
         "tiny",
-        *(f"tiny/{v}{f}" for v in (1, 3) for f in ("", "/model.onnx")),
+        *(f"tiny/{v}{f}" for v in (1, 3) for f in ("", "/card.json", "/model.onnx")),
     }
     with pytest.raises(ModelNotInstalledError, match="installed: 1, 3"):
         repository.remove("tiny", 2)
-    assert repository.install("tiny", {"model.onnx": b"x"}) == 4
+    assert repository.install(TINY, {"model.onnx": b"x"}) == 4
 
 
 def test_half_versions_and_foreign_directories_are_no_versions(repository: ModelRepository) -> None:
@@ -76,7 +80,7 @@ def test_half_versions_and_foreign_directories_are_no_versions(repository: Model
     (repository.root / "tiny" / "1" / "model.onnx").write_bytes(b"x")
     (repository.root / "tiny" / "02" / "model.onnx").write_bytes(b"x")
     assert repository.versions("tiny") == (1,)
-    assert repository.install("tiny", {"model.onnx": b"x"}) == 3  # 2/ is someone's, and stays
+    assert repository.install(TINY, {"model.onnx": b"x"}) == 3  # 2/ is someone's, and stays
 
 
 def test_a_model_that_is_not_there_says_how_to_get_it(repository: ModelRepository) -> None:
@@ -84,7 +88,7 @@ def test_a_model_that_is_not_there_says_how_to_get_it(repository: ModelRepositor
         repository.latest("genre_wav2vec2")
     with pytest.raises(ModelNotFoundError):
         repository.versions("../../etc")
-    repository.install("tiny", {"model.onnx": b"x"})
+    repository.install(TINY, {"model.onnx": b"x"})
     with pytest.raises(ModelMismatchError, match=r"report\.json"):
         repository.report("tiny", 1)
 
@@ -94,31 +98,32 @@ def test_files_that_make_no_version_are_refused(
     repository: ModelRepository, files: dict[str, bytes | Path]
 ) -> None:
     with pytest.raises(ValueError, match=r"model\.onnx|plain file name"):
-        repository.install("tiny", files)
+        repository.install(TINY, files)
     assert not repository.root.exists()
 
 
 def test_a_missing_source_file_leaves_nothing(repository: ModelRepository, tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"gone\.onnx"):
-        repository.install("tiny", {"model.onnx": tmp_path / "gone.onnx"})
+        repository.install(TINY, {"model.onnx": tmp_path / "gone.onnx"})
     assert visible(repository.root) == set()
 
 
 def test_a_full_disk_leaves_the_versions_before_and_nothing_else(
     repository: ModelRepository,
 ) -> None:
-    repository.install("tiny", {"model.onnx": b"before"})
+    repository.install(TINY, {"model.onnx": b"before"})
     before = visible(repository.root)
     code = """
         import resource, signal, sys
         from pathlib import Path
         from bandstand.errors import RepositoryError
         from bandstand.models.repository import ModelRepository
+        from harness.cards import tiny_card
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             ModelRepository(Path(sys.argv[1])).install(
-                "tiny", {"report.json": b"{}", "model.onnx": bytes(200_000)}
+                tiny_card(), {"report.json": b"{}", "model.onnx": bytes(200_000)}
             )
         except RepositoryError as error:
             print(error.message)
@@ -133,16 +138,18 @@ def test_kill_nine_in_the_middle_leaves_no_half_version(repository: ModelReposit
     code = """
         import sys
         from pathlib import Path
-        from bandstand.models import repository
-        write = repository._write_durably
+        from bandstand.models import staging
+        from bandstand.models.repository import ModelRepository
+        from harness.cards import tiny_card
+        write = staging.write_durably
         def write_and_wait(path, content):
             write(path, content)
             if path.name == "model.onnx":
                 print("written", flush=True)
                 sys.stdin.read()
-        repository._write_durably = write_and_wait
-        repository.ModelRepository(Path(sys.argv[1])).install(
-            "tiny", {"model.onnx": bytes(1000), "report.json": b"{}"}
+        staging.write_durably = write_and_wait
+        ModelRepository(Path(sys.argv[1])).install(
+            tiny_card(), {"model.onnx": bytes(1000), "report.json": b"{}"}
         )
     """
     child = subprocess.Popen(
@@ -159,8 +166,13 @@ def test_kill_nine_in_the_middle_leaves_no_half_version(repository: ModelReposit
         child.wait(timeout=30)
     assert any(STAGING_PREFIX in path for path in visible(repository.root))
     assert repository.versions("tiny") == ()
-    assert repository.install("other", {"model.onnx": b"x"}) == 1  # the lock died with its holder
-    assert visible(repository.root) == {"other", "other/1", "other/1/model.onnx"}
+    assert (
+        repository.install(tiny_card("other"), {"model.onnx": b"x"}) == 1
+    )  # the lock died with its holder
+    assert visible(repository.root) == {
+        "other",
+        *(f"other/1{file}" for file in ("", "/card.json", "/model.onnx")),
+    }
 
 
 def test_concurrent_installs_get_different_versions(repository: ModelRepository) -> None:
@@ -168,12 +180,13 @@ def test_concurrent_installs_get_different_versions(repository: ModelRepository)
         import sys
         from pathlib import Path
         from bandstand.models.repository import ModelRepository
+        from harness.cards import tiny_card
         for _ in range(5):
-            print(ModelRepository(Path(sys.argv[1])).install("tiny", {"model.onnx": b"x"}))
+            print(ModelRepository(Path(sys.argv[1])).install(tiny_card(), {"model.onnx": b"x"}))
     """
     children = [run_python(code, repository.root) for _ in range(2)]
     with ThreadPoolExecutor(4) as pool:
-        here = list(pool.map(lambda _: repository.install("tiny", {"model.onnx": b"x"}), range(10)))
+        here = list(pool.map(lambda _: repository.install(TINY, {"model.onnx": b"x"}), range(10)))
     there = [int(line) for child in children for line in child.communicate(timeout=60)[0].split()]
     assert sorted(here + there) == list(range(1, 21))
     assert repository.versions("tiny") == tuple(range(1, 21))

@@ -17,13 +17,14 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from bandstand.errors import UnavailableError
-from bandstand.models.card import get_card
-from bandstand.models.repository import MODEL_FILE, ModelRepository
+from bandstand.models.installed import MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand.settings import Settings
 from bandstand.triton.config import parse, to_text
 from bandstand.triton.environment import environment_key, prepare_environment
 from bandstand.triton.load_rules import ONE_BY_ONE
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
+from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import free_port
 from tests.triton_serving import (
@@ -87,8 +88,8 @@ def beside_broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
     by_rows = parse(config("row_by_row"))
     by_rows.parameters[ONE_BY_ONE].string_value = "1"
     (repository.root / "row_by_row" / "config.pbtxt").write_text(to_text(by_rows))
-    nan = waveform_graph(get_card(WAVEFORM_MODEL), scale=float("nan"))
-    repository.install(WAVEFORM_MODEL, {MODEL_FILE: nan})
+    card = get_card(WAVEFORM_MODEL)
+    repository.install(card, {MODEL_FILE: waveform_graph(card, scale=float("nan"))})
     with triton_serving(repository) as server:
         yield server
 

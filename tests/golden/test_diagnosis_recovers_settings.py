@@ -20,10 +20,11 @@ from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import Waveform
 from bandstand.frontends import host
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.settings import get_settings
 from bandstand_cli.app import app
 from bandstand_diagnosis.report import Diagnosis, card_lines, diagnose, read_front_end
+from harness.cards import get_card
 
 Array = NDArray[np.floating[Any]]
 SECONDS = 10

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.models.card import get_card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand.pipelines.prepare import prepare
+from bandstand.places import EMBEDDED_REPOSITORY
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
 from bandstand_training.checkpoint import load_checkpoint
 from bandstand_training.evaluation import FAULT_FILTERED, RANDOM_FOLDS, measure_on_test
 from bandstand_training.table import FeatureTable, Split, read_split, read_table
+from harness.cards import get_card
 
 CARD = get_card("genre_features")
 CLAIMS = {quality.protocol: quality for quality in CARD.quality}
@@ -30,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def runner() -> OnnxRunner:
-    installed = ModelRepository(get_settings().repository).installed(CARD.name, 1)
+    installed = ModelRepository(EMBEDDED_REPOSITORY).installed(CARD.name, 1)
     return OnnxRunner(CARD, installed.model_path, threads=1)
 
 

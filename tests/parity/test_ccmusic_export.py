@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand.runners.load import load_runner
@@ -20,6 +20,7 @@ from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.export import Exported, export
 from bandstand_exporters.librosa_front_end import librosa_log_mel
 from bandstand_exporters.mel_picture import MelPicture
+from harness.cards import get_card
 from harness.cnn_checkpoints import ImageNetwork, alexnet, vgg19, write_image_network
 from harness.transformers_checkpoints import local
 
@@ -118,7 +119,7 @@ def test_the_graph_answers_as_torch_does(
 def test_both_runtimes_agree(exported: tuple[Card, ModelRepository, Exported]) -> None:
     card, repository, _ = exported
     installed = repository.latest(card.name)
-    card = repository.card(installed)
+    card = installed.card()
     inputs = example_windows(card, per_recording=1).inputs
     answers = [
         load_runner(card, installed.model_path, runtime=runtime, precision="f32").run(inputs)
@@ -132,7 +133,7 @@ def test_both_runtimes_agree(exported: tuple[Card, ModelRepository, Exported]) -
 def test_labels_stay_with_the_model(exported: tuple[Card, ModelRepository, Exported]) -> None:
     card, repository, _ = exported
     assert card.labels == ()
-    assert repository.card(repository.latest(card.name)).labels == LABELS[16]
+    assert repository.latest(card.name).card().labels == LABELS[16]
 
 
 def test_a_network_of_nine_classes_has_the_nine_labels(data_dir: Path, tmp_path: Path) -> None:
@@ -140,5 +141,4 @@ def test_a_network_of_nine_classes_has_the_nine_labels(data_dir: Path, tmp_path:
     card, repository = of_classes(local(CARD, path), 9), ModelRepository(tmp_path / "models")
     proof = export(card, repository, SourceCache(tmp_path / "cache")).report.proof
     assert proof.source_difference["logits"].relative < 1e-4
-    labels = (repository.latest(card.name).model_path.parent / "labels.json").read_text()
-    assert all(f'"{label}"' in labels for label in LABELS[9])
+    assert repository.latest(card.name).card().labels == LABELS[9]

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bandstand.models.card import Card, load_cards
+from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.operations.local import LocalBandstand
 from bandstand.runners.base import Array
@@ -29,6 +29,7 @@ from bandstand_bentos.wiring import GATEWAY
 from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.grpc import BandstandGrpc
 from bandstand_client.http import Bandstand
+from harness.cards import load_cards
 from harness.serving import Server, serving
 from tests.installed_cards import (
     INSTALLABLE,
@@ -129,7 +130,7 @@ GENRE_CARDS = [name for name, card in load_cards().items() if card.task == "genr
 async def test_a_recordings_genre_is_the_same_wherever_it_is_asked(
     name: str, repository: ModelRepository, bento: Server, triton: TritonServer
 ) -> None:
-    card = repository.card(repository.latest(name))
+    card = repository.latest(name).card()
     recording = recordings(card)[-1]
     settings = Settings(repository=repository.root, runtime=RUNTIME)
     async with LocalBandstand(settings) as pipelines:

@@ -10,9 +10,10 @@ import onnx
 import pytest
 
 from bandstand.errors import CardError, ChecksumError, ModelMismatchError
-from bandstand.models.card import Card, Tensor, get_card
+from bandstand.models.card import Card, Tensor
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of
+from bandstand.places import EMBEDDED_REPOSITORY
 from bandstand.runners.base import Array
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
@@ -20,6 +21,7 @@ from bandstand_exporters.export import export
 from bandstand_exporters.feature_mlp import FeatureMlp, open_source
 from bandstand_exporters.proof import prove
 from bandstand_training.table import read_table
+from harness.cards import get_card
 
 CARD = get_card("genre_features")
 INPUT, LOGITS = CARD.inputs[0].name, CARD.outputs[0].name
@@ -50,7 +52,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, cache: SourceCache) -> Mo
 def test_torch_equals_fresh_export_equals_committed_graph(
     source: FeatureMlp, exported: ModelRepository, rows: Array
 ) -> None:
-    committed = ModelRepository(get_settings().repository).installed(CARD.name, 1)
+    committed = ModelRepository(EMBEDDED_REPOSITORY).installed(CARD.name, 1)
     fresh = exported.latest(CARD.name)
     wanted = source.run({INPUT: rows})[LOGITS]
     for path in (fresh.model_path, committed.model_path):
@@ -89,7 +91,7 @@ def test_the_report_says_what_was_proven(exported: ModelRepository) -> None:
 
 
 def test_the_committed_report_is_of_the_committed_files() -> None:
-    repository = ModelRepository(get_settings().repository)
+    repository = ModelRepository(EMBEDDED_REPOSITORY)
     installed, report = repository.installed(CARD.name, 1), repository.report(CARD.name, 1)
     assert report["source_sha256"] == CARD.source.sha256
     assert report["model_sha256"] == sha256_of(installed.model_path)

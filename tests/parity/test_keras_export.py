@@ -19,7 +19,7 @@ import pytest
 
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import resample
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of
 from bandstand.pipelines.model_output import activate
@@ -28,6 +28,7 @@ from bandstand.runners.base import Array, Runner
 from bandstand.runners.load import load_runner
 from bandstand.settings import get_settings
 from bandstand_exporters.example_windows import example_windows
+from harness.cards import get_card
 
 CARDS = {
     "annoteator_drum_cnn": "annoteator_complete_network.h5",
@@ -43,7 +44,7 @@ EXPORT = """
     import json, sys
     from pathlib import Path
     import numpy as np
-    from bandstand.models.card import get_card
+    from harness.cards import get_card
     from bandstand.models.repository import ModelRepository
     from bandstand.models.source import SourceCache
     from bandstand_exporters.export import export

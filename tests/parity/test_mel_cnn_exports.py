@@ -20,13 +20,14 @@ import pytest
 import torch
 
 from bandstand.frontends.parameters import LogMelParameters
-from bandstand.models.card import Card, get_card
+from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.export import Exported, export
 from bandstand_exporters.librosa_front_end import librosa_log_mel
 from bandstand_exporters.mel_cnn import open_source
+from harness.cards import get_card
 from harness.cnn_checkpoints import layers_of, mel_cnn, write_description, write_mel_cnn
 from harness.transformers_checkpoints import (
     GENRES,
@@ -52,7 +53,7 @@ class Export:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return self.repository.card(self.repository.latest(self.card.name)).labels
+        return self.repository.latest(self.card.name).card().labels
 
 
 def with_files(card: Card, folder: Path) -> Card:
@@ -155,7 +156,7 @@ KERAS = """
         write_keras_cnn(folder / name, shape)
         card, repository = with_files(CARD, folder), ModelRepository(root / "models")
         proof = export(card, repository, SourceCache(root / "cache")).report.proof
-        labels = repository.card(repository.latest(card.name)).labels
+        labels = repository.latest(card.name).card().labels
         reports[name] = [proof.source_difference["logits"].relative, labels]
     print(json.dumps(reports))
 """

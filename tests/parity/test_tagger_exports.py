@@ -14,11 +14,11 @@ from scipy.special import expit
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.audio.waveform import cut_windows, resample
 from bandstand.errors import CheckpointError, ModelMismatchError
-from bandstand.models.card import get_card
 from bandstand.models.source import sha256_of
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings
 from bandstand_exporters.fcn_tagger import FcnTagger, open_source
+from harness.cards import get_card
 
 CHECKPOINTS = {"tags_msd": "msd_fcn.pth", "tags_jamendo": "jamendo_fcn.pth"}
 # Tags that mean nearly the same lie next to each other in the last layer, if the order is right.

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bandstand.models.card import get_card
 from bandstand.runners.wire import pack, unpack
 from bandstand_bentos.handover import FACT, HandoverError, can_hand_over, handed_over, take_over
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from harness import PROJECT_ROOT
+from harness.cards import get_card
 
 CONTENT = os.urandom(300_000)
 

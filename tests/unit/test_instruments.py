@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +18,13 @@ from bandstand.errors import (
     ModelNotInstalledError,
     UnusableRequestError,
 )
-from bandstand.models.card import Card, get_card, load_card
-from bandstand.models.repository import LABELS_FILE, MODEL_FILE, ModelRepository
+from bandstand.models.card import Card, load_card
+from bandstand.models.installed import MODEL_FILE
+from bandstand.models.repository import ModelRepository
 from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
 from bandstand_client.contract.instruments import InstrumentsAnswer, InstrumentsOptions
+from harness.cards import get_card
 from harness.recordings import tone, wav
 from harness.transformers_checkpoints import TAGS
 from tests.triton_serving import embedded_repository, graph
@@ -71,9 +72,7 @@ def says(repository: ModelRepository) -> Callable[..., None]:
         named = [{f"{prefix}{k}": v for k, v in given.items()} for given in (logits, slopes or {})]
         labels = card.labels or TAGS
         files = {MODEL_FILE: said_always(card, labels, *named)}
-        if not card.labels:
-            files[LABELS_FILE] = json.dumps(labels).encode()
-        repository.install(name, files)
+        repository.install(card.with_labels(labels), files)
 
     return install
 
@@ -136,7 +135,7 @@ async def test_genres_and_moods_are_no_instruments(
     card = get_card(JAMENDO)
     others = [label for label in card.labels if label not in card.instruments]
     logits = dict.fromkeys(others, CERTAIN)
-    repository.install(JAMENDO, {MODEL_FILE: said_always(card, card.labels, logits, {})})
+    repository.install(card, {MODEL_FILE: said_always(card, card.labels, logits, {})})
     answer = await ask()
     assert (listed(answer), answer.primary) == ([], None)
     assert set(answer.all_scores) == {label.split("---")[1] for label in card.instruments}
@@ -216,11 +215,8 @@ async def test_a_checkpoint_without_any_of_the_cards_instruments_is_told(
 ) -> None:
     labels = tuple(f"Sound {number}" for number in range(527))
     card = get_card(AST)
-    files = {
-        MODEL_FILE: said_always(card, labels, {}, {}),
-        LABELS_FILE: json.dumps(labels).encode(),
-    }
-    repository.install(AST, files)
+    files = {MODEL_FILE: said_always(card, labels, {}, {})}
+    repository.install(card.with_labels(labels), files)
     with pytest.raises(ModelMismatchError, match="instruments"):
         await ask()
 

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from bandstand.errors import ModelNotInstalledError, UnusableRequestError
-from bandstand.models.card import get_card
-from bandstand.models.repository import ModelRepository
+from bandstand.errors import ModelNotFoundError, ModelNotInstalledError, UnusableRequestError
+from bandstand.models.catalogue import Catalogue
 from bandstand.settings import get_settings
 from bandstand_cli.keys import api_key
 from bandstand_client.errors import BandstandClientError
@@ -74,8 +73,10 @@ class _Gateway:
         self._client.unload_model(name)
 
     def versions(self, name: str) -> tuple[int | None, tuple[int, ...]]:
-        get_card(name)
-        (model,) = (m for m in self._client.models().models if m.name == name)
+        models = {model.name: model for model in self._client.models().models}
+        if name not in models:
+            raise ModelNotFoundError(f"no model is called {name!r}; there are: {', '.join(models)}")
+        model = models[name]
         return model.version if model.status == "ready" else None, model.versions
 
 
@@ -84,27 +85,31 @@ class _Triton:
 
     def __init__(self, client: BandstandGrpc) -> None:
         self._client = client
-        self._repository = ModelRepository(get_settings().repository)
+        self._catalogue = Catalogue.from_settings(get_settings())
 
     def load(self, name: str, version: int | None) -> None:
         from bandstand.triton.config import choose_version  # the Triton client is an extra
 
-        before = self._repository.pinned(get_card(name).name)
-        choose_version(self._repository, name, version)
+        self._catalogue.check(name)
+        repository = self._catalogue.repository
+        before = repository.pinned(name)
+        choose_version(repository, name, version)
         try:
             self._client.load_model(name)
         except BandstandClientError:
-            choose_version(self._repository, name, before)
+            choose_version(repository, name, before)
             raise
 
     def unload(self, name: str) -> None:
-        self._client.unload_model(get_card(name).name)
+        self._catalogue.check(name)
+        self._client.unload_model(name)
 
     def versions(self, name: str) -> tuple[int | None, tuple[int, ...]]:
         ready = [
             m.version for m in self._client.models().models if m.name == name and m.state == "READY"
         ]
-        return max((v for v in ready if v), default=None), self._repository.versions(name)
+        served = max((v for v in ready if v), default=None)
+        return served, self._catalogue.repository.versions(name)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.frontends.parameters import MfccParameters
-from bandstand.models.card import Card, get_card, load_card
+from bandstand.models.card import Card, load_card
+from bandstand.models.catalogue import Catalogue
 from bandstand.settings import get_settings
 from bandstand_cli.display import show
 from bandstand_cli.failures import EXIT_FAILED
@@ -46,7 +47,10 @@ def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: b
     """
     if plot is not None:
         check_can_draw()
-    facts = load_card(Path(card)) if card.endswith((".yaml", ".yml")) else get_card(card)
+    if card.endswith((".yaml", ".yml")):
+        facts = load_card(Path(card))
+    else:
+        facts = Catalogue.from_settings(get_settings()).card(card)
     read_front_end(facts)  # before the audio is decoded, say that it cannot be compared
     training = load_features(features)
     waveform = decode(audio.read_bytes(), DecodeLimits.from_settings(get_settings()))

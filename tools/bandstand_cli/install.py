@@ -26,7 +26,8 @@ from rich.progress import (
 )
 
 from bandstand.errors import BandstandError, ModelMismatchError, SourceError
-from bandstand.models.card import Card, Source, get_card, load_cards
+from bandstand.models.card import Card, Source
+from bandstand.models.catalogue import Catalogue
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository, install_command
 from bandstand.models.source import SourceCache, moved, source_sha256
@@ -48,21 +49,23 @@ class ExportOptions:
 
 def pull(name: str | None, *, everything: bool, allow_unverified: bool) -> None:
     """Get a checkpoint, or all of them, and install what it exports to."""
+    catalogue = Catalogue.from_settings(get_settings())
 
     def pull_one(card: Card) -> None:
-        if (version := _installed_already(card)) is not None:
+        if (version := _installed_already(card, catalogue.repository)) is not None:
             typer.echo(f"{card.name} version {version} is installed already")
             return
         source = _local_weights(card.source) or card.source
         _export(card, _fetched(card.name, source, allow_unverified=allow_unverified), "fp32")
 
-    _each(_chosen(name, everything), pull_one)
+    _each(_chosen(catalogue, name, everything), pull_one)
 
 
 def export(name: str | None, options: ExportOptions, *, everything: bool) -> None:
     """Export a checkpoint that is here, or that `--checkpoint` names; or all that are here."""
     if everything and options.checkpoint is not None:
         raise typer.BadParameter("--checkpoint is one model's, --all means every model")
+    catalogue = Catalogue.from_settings(get_settings())
 
     def export_one(card: Card) -> None:
         if options.checkpoint is not None:
@@ -77,34 +80,38 @@ def export(name: str | None, options: ExportOptions, *, everything: bool) -> Non
             raise SourceError(_not_here(card))
         _export(card, source, options.precision)
 
-    _each(_chosen(name, everything), export_one)
+    _each(_chosen(catalogue, name, everything), export_one)
 
 
 def remove(name: str, version: int | None) -> None:
-    """Remove one version of a model, or all of them.
+    """Remove one version of a model, or all that were installed here.
 
     Raises:
-        ModelNotFoundError: there is no card of that name, and nothing installed.
-        ModelNotInstalledError: the card is there, and nothing, or not that version, is installed.
+        ModelNotFoundError: no model has that name.
+        ModelNotInstalledError: nothing of it, or not that version, is installed.
+        ModelInUseError: it comes with Bandstand, or is pinned.
         RepositoryError: the repository is not writable.
     """
-    repository = ModelRepository(get_settings().repository)
-    versions = repository.versions(name)
-    if not versions:
-        repository.latest(get_card(name).name)  # says what is wrong
-    for number in versions if version is None else (version,):
+    catalogue = Catalogue.from_settings(get_settings())
+    catalogue.check(name)
+    repository = catalogue.repository
+    # Where there is none of its own, the removal of the newest says what is wrong.
+    numbers = repository.own_versions(name) or (repository.latest(name).version,)
+    for number in numbers if version is None else (version,):
         repository.remove(name, number)
         typer.echo(f"removed {name} version {number}")
+    if left := set(repository.versions(name)) - set(repository.own_versions(name)):
+        typer.echo(f"version {', '.join(map(str, sorted(left)))} comes with Bandstand and stays")
     if find_spec("tritonclient") is not None:
         from bandstand.triton.config import write_config
 
         write_config(repository, name)
 
 
-def _chosen(name: str | None, everything: bool) -> list[Card]:
+def _chosen(catalogue: Catalogue, name: str | None, everything: bool) -> list[Card]:
     if (name is None) != everything:
         raise typer.BadParameter("give the name of a model, or --all")
-    return list(load_cards().values()) if name is None else [get_card(name)]
+    return list(catalogue.cards.values()) if name is None else [catalogue.installable(name)]
 
 
 def _each(cards: Sequence[Card], work: Callable[[Card], None]) -> None:
@@ -127,17 +134,18 @@ def _each(cards: Sequence[Card], work: Callable[[Card], None]) -> None:
 # Where checkpoints are
 
 
-def _installed_already(card: Card) -> int | None:
-    """Return the newest version if it was made from the checkpoint that the card promises."""
-    repository = ModelRepository(get_settings().repository)
-    if not (versions := repository.versions(card.name)):
+def _installed_already(card: Card, repository: ModelRepository) -> int | None:
+    """Return the newest version if it is whole, and made from the checkpoint of the card."""
+    if not repository.versions(card.name):
         return None
+    newest = repository.latest(card.name)
     try:
-        report = repository.report(card.name, versions[-1])
+        newest.card()
+        report = newest.report()
     except ModelMismatchError:
         return None
     promised = card.source.sha256
-    return versions[-1] if promised and report.get("source_sha256") == promised else None
+    return newest.version if promised and report.get("source_sha256") == promised else None
 
 
 def _named_source(card: Card, options: ExportOptions) -> Source:

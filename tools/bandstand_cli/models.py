@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bandstand.errors import ModelNotFoundError
-from bandstand.models.repository import ModelRepository
+from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.listing import list_models
 from bandstand.settings import get_settings
 from bandstand_cli.display import show
@@ -22,7 +22,12 @@ from bandstand_cli.keys import api_key
 from bandstand_client.contract.models import ModelList, ModelSummary, Quality
 from bandstand_client.http import Bandstand
 
-_STATUS_STYLES = {"ready": "bold green", "installed": "green", "not_installed": "yellow"}
+_STATUS_STYLES = {
+    "ready": "bold green",
+    "installed": "green",
+    "not_installed": "yellow",
+    "broken": "bold red",
+}
 
 
 def show_list(server: str | None, *, as_json: bool) -> None:
@@ -74,17 +79,17 @@ def show_one(name: str, server: str | None, *, as_json: bool) -> None:
 
 def _models(server: str | None) -> tuple[ModelSummary, ...]:
     if server is None:
-        repository = ModelRepository(get_settings().repository)
-        return list_models(repository, {}).models
+        return list_models(Catalogue.from_settings(get_settings()), {}).models
     with _client(server) as client:
         return client.models().models
 
 
 def _report(model: ModelSummary, server: str | None) -> dict[str, Any] | None:
-    if model.version is None:
+    if model.version is None or model.status == "broken":
         return None
     if server is None:
-        return ModelRepository(get_settings().repository).report(model.name, model.version)
+        catalogue = Catalogue.from_settings(get_settings())
+        return catalogue.repository.report(model.name, model.version)
     with _client(server) as client:
         return client.model_metrics(model.name).report
 
@@ -113,6 +118,7 @@ def _facts(model: ModelSummary) -> RenderableType:
         "task": model.task,
         "architecture": model.architecture,
         "status": Text(model.status, style=_STATUS_STYLES[model.status]),
+        "what is wrong": model.reason,
         "version": "-" if model.version is None else str(model.version),
         "all versions": ", ".join(map(str, model.versions)) or "-",
         "runs on": model.runtime,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bandstand.errors import UnavailableError
-from bandstand.models.card import load_cards
+from bandstand.models.catalogue import Catalogue
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
 from bandstand.triton.config import write_configs
@@ -41,11 +41,18 @@ def options_for(
     repository: Path | None,
     model_control: ModelControl,
 ) -> ServerOptions:
-    """Return how the server is started: as asked for, and with what cards ask for."""
-    asked = [card.triton for card in load_cards().values()]
+    """Return how the server is started: as asked for, and with what cards ask for.
+
+    Those that could be installed count too: models are loaded while the server runs.
+    """
+    settings = get_settings()
+    repository = repository or settings.repository
+    catalogue = Catalogue.from_settings(settings.model_copy(update={"repository": repository}))
+    cards = (*catalogue.cards.values(), *catalogue.usable().values())
+    asked = [card.triton for card in cards]
     cache = any(triton.response_cache for triton in asked)
     return ServerOptions(
-        repository=repository or get_settings().repository,
+        repository=repository,
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
@@ -57,7 +64,12 @@ def options_for(
 
 
 def show_docker(options: ServerOptions) -> None:
-    """Print how to serve the same from NVIDIA's image."""
+    """Make the repository all that a server needs; print how to serve it from NVIDIA's image.
+
+    Raises:
+        RepositoryError: the repository is not writable.
+    """
+    write_configs(ModelRepository.over_embedded(options.repository))
     sys.stdout.write(
         f"# 1. Build the image:\n{build_command()} <<'END'\n{dockerfile()}END\n\n"
         f"# 2. Serve (without --gpus=all where there is none):\n{run_command(options)}\n"
@@ -67,7 +79,7 @@ def show_docker(options: ServerOptions) -> None:
 def prepare_only(options: ServerOptions) -> None:
     """Prepare the server's environment and the repository, and leave it at that."""
     environment = prepare_environment(get_settings().cache_dir, _tell)
-    names = write_configs(ModelRepository(options.repository))
+    names = write_configs(ModelRepository.over_embedded(options.repository))
     typer.echo(f"the Triton server is ready to start from {environment.root}")
     typer.echo(f"{options.repository} has configs of {', '.join(names)}")
 

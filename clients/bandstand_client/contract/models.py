@@ -31,8 +31,9 @@ class ModelSummary:
     task: str
     architecture: str
     description: str
-    status: Literal["ready", "installed", "not_installed"]
-    """`ready`: this server answers with it. `not_installed`: see `install`."""
+    status: Literal["ready", "installed", "not_installed", "broken"]
+    """`ready`: this server answers with it. `not_installed`: see `install`. `broken`: see
+    `reason`."""
     version: int | None
     """The version served, or that would be."""
     versions: tuple[int, ...]
@@ -44,6 +45,8 @@ class ModelSummary:
     quality: tuple[Quality, ...] = ()
     install: str | None = None
     """The command that installs it; only when it is not."""
+    reason: str | None = None
+    """What is wrong with the version that would be served; only when it is broken."""
 
 
 @dataclass(frozen=True, slots=True)
