@@ -19,11 +19,11 @@ from bandstand_loadtest.charts import check_can_draw
 from bandstand_loadtest.clips import ClipFacts
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.page import page
-from bandstand_loadtest.prometheus import read_counters
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import Run, measure_run
 from bandstand_loadtest.samples import Log, Sample
-from bandstand_loadtest.target import Answer, Counters, ServerFacts
+from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts
+from bandstand_loadtest.targets.prometheus import read_counters
 from tests.load_tests import clips, plan
 
 PLAN = plan(seconds=10, fewest=50, p99_ms=400)
@@ -201,7 +201,7 @@ def test_batches_are_read_from_the_servers_own_histogram() -> None:
 
 def test_batches_are_read_from_tritons_statistics() -> None:
     service = pytest.importorskip("tritonclient.grpc.service_pb2")
-    from bandstand_cli.bench_grpc import read_statistics
+    from bandstand_loadtest.targets.grpc import read_statistics
 
     def stats(version: str, sizes: dict[int, int], hits: int, name: str = "m") -> object:
         told = service.ModelStatistics(name=name, version=version)

@@ -419,23 +419,25 @@ def bench(
     Exit code: 0, 1 when a bound or 99 % accuracy is missed or a request failed, 2 when the command
     was wrong.
     """
+    from bandstand.pipelines.genre import DEFAULT_MODEL
     from bandstand_cli import bench
+    from bandstand_cli.keys import api_key
+    from bandstand_loadtest.load_test import LoadTestOptions
     from bandstand_loadtest.runs import Bounds
     from bandstand_loadtest.scenarios import Plan
 
-    options = bench.Options(
+    options = LoadTestOptions(
         scenario=scenario,
         address=server,
-        model=model,
+        plan=Plan(seconds, requests, seed, Bounds(p99_ms, late_share, allow_cache)),
+        model=model or DEFAULT_MODEL,
+        api_key=api_key(),
         rate=rate,
         find=find or (scenario == "all" and rate is None),
         levels=bench.read_levels(levels),
         in_flight=in_flight,
-        plan=Plan(seconds, requests, seed, Bounds(p99_ms, late_share, allow_cache)),
-        json=json,
-        html=html,
     )
-    bench.run(inputs or [], options)
+    bench.run(inputs or [], options, json=json, html=html)
 
 
 @models_app.command("list")
