@@ -15,9 +15,8 @@ from bandstand.settings import get_settings
 from bandstand_cli.bench_display import BenchProgress, show_report
 from bandstand_cli.failures import EXIT_FAILED
 from bandstand_cli.inputs import NoSuchInputError, find_recordings
-from bandstand_loadtest.charts import check_can_draw
 from bandstand_loadtest.load_test import LoadTestOptions, run_load_test
-from bandstand_loadtest.page import write_page
+from bandstand_loadtest.page import check_can_write, write_page
 
 
 def run(
@@ -40,7 +39,7 @@ def run(
         raise typer.BadParameter(str(error)) from error
     files = _files(inputs)
     if html is not None:
-        check_can_draw()
+        check_can_write()
     command = shlex.join(["bandstand", *sys.argv[1:]])
     with BenchProgress() as progress:
         report = asyncio.run(
