@@ -444,7 +444,7 @@ def bench(
 def models_list(
     server: Server = None, json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
-    """List every model, installed or not.
+    """List every model, installed or not, with the lowest of its measured accuracies.
 
     [cyan]bandstand models list[/cyan]
 
@@ -461,7 +461,7 @@ def models_show(
     server: Server = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show one model: where it comes from, how good it is, the proof of its export.
+    """Show one model: what it is, where it comes from, how good it is, the proof of its export.
 
     [cyan]bandstand models show genre_features[/cyan]
     """
