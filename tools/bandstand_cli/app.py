@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from bandstand import __version__
 from bandstand.models.precision import WeightPrecision
 from bandstand_cli.failures import told
+from bandstand_cli.train_command import train_app
 
 
 class _Commands(TyperGroup):
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="What models there are, and getting more.")
 app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
 
 
 def _http_url(url: str | None) -> str | None:
