@@ -74,7 +74,7 @@ def train_table(options: TableOptions) -> None:
         )
     show(report_of(trained, table))
     path = save_checkpoint(trained.checkpoint, options.out)
-    show(next_steps(path, len(table.clips)))
+    typer.echo(next_steps(path, len(table.clips)))
 
 
 def train_genre_features(

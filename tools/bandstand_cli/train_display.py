@@ -21,7 +21,7 @@ _SPACE = (1, 0, 0, 0)  # a line above
 
 def facts_of(path: Path, table: FeatureTable) -> RenderableType:
     """Say what was read."""
-    facts = f"{path}: {len(table.clips)} clips, {len(table.classes)} labels"
+    facts = f"{path.name}: {len(table.clips)} clips, {len(table.classes)} labels"
     if table.groups is not None:
         return Text(f"{facts}, {len(set(table.groups))} groups by {table.group_column}")
     warning = "no column `group` or `artist`: what clips have in common may leak between folds"
@@ -46,15 +46,14 @@ def report_of(trained: Trained, table: FeatureTable) -> RenderableType:
     )
 
 
-def next_steps(path: Path, clips: int) -> RenderableType:
-    """Say what was written and how it is used."""
-    kilobytes = path.stat().st_size / 1e3
-    return Group(
-        Padding(Text(f"wrote {path} ({kilobytes:.0f} kB), fitted to all {clips} clips"), _SPACE),
-        Text("Use it from Python:", style="dim"),
-        Text("  from bandstand_training.genre_classifier import GenreClassifier"),
-        Text(f"  GenreClassifier({str(path)!r}).top_k(features)"),
-        Text("Serve it: docs/training.md says how a model of yours gets a card.", style="dim"),
+def next_steps(path: Path, clips: int) -> str:
+    """Say what was written and how it is used; no line is broken, so that it can be pasted."""
+    return (
+        f"\nwrote {path} ({path.stat().st_size / 1e3:.0f} kB), fitted to all {clips} clips\n"
+        "Use it from Python:\n"
+        "  from bandstand_training.genre_classifier import GenreClassifier\n"
+        f"  GenreClassifier({str(path)!r}).top_k(features)\n"
+        "Serve it: docs/training.md says how a model of yours gets a card."
     )
 
 

@@ -172,7 +172,8 @@ def _column(path: Path, rows: Mapping[str, Row], name: str) -> tuple[str, ...]:
     columns = [column for column in rows[next(iter(rows))] if column not in FEATURE_NAMES]
     if name not in columns:
         raise UnusableRequestError(
-            f"{path} lacks the column {name!r}; beside features it has: {_some(columns)}"
+            f"{path} lacks the column {name!r}; beside features it has: {_some(columns)} "
+            "(--label and --group name columns, --labels another file)"
         )
     words = {clip: row[name].strip() for clip, row in rows.items()}
     empty = [clip for clip, word in words.items() if not word]
