@@ -18,10 +18,10 @@ from pathlib import Path
 
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.settings import get_settings
-from bandstand_cli.bench_targets import open_target
 from bandstand_loadtest.clips import ClipFacts, load_clips
 from bandstand_loadtest.runs import Bounds, Run
 from bandstand_loadtest.scenarios import LoadTest, Observer, Plan
+from bandstand_loadtest.targets.connect import open_target
 from benchmarks.endurance import Snapshot, snapshot
 from benchmarks.goals import Goal, exit_code, goals_table, misses
 from benchmarks.processes import stop_what_was_started_on_sigterm

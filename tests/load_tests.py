@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bandstand_cli.bench_targets import open_target
 from bandstand_loadtest.clips import Clip, Reference
 from bandstand_loadtest.runs import Bounds
 from bandstand_loadtest.scenarios import LoadTest, Plan
+from bandstand_loadtest.targets.connect import open_target
 
 SURE_OF_JAZZ = Reference("jazz", {"jazz": 1.0}, seconds=2.0, version=1)
 

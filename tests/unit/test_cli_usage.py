@@ -26,6 +26,7 @@ COMMANDS = [
     *(["serve"], ["classify"], ["features"], ["instruments"], ["diagnose"], ["triton"], ["bench"]),
     *(["models", command] for command in ("list", "show", "pull", "export", "remove")),
     *(["models", command] for command in ("load", "unload", "rollback")),
+    *(["train", command] for command in ("table", "genre_features")),
 ]
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from bandstand.errors import UnusableRequestError
 from bandstand.settings import get_settings
-from bandstand_cli.bench_targets import open_target
 from bandstand_loadtest.clips import Clip, Reference, load_clips
 from bandstand_loadtest.generate import closed_loop, open_loop
 from bandstand_loadtest.runs import Bounds, measure_run
 from bandstand_loadtest.samples import Sample
-from bandstand_loadtest.target import Counters, RequestFailedError
+from bandstand_loadtest.targets.base import Counters, RequestFailedError
+from bandstand_loadtest.targets.connect import open_target
 from tests.load_tests import clips, load_test, plan
 from tests.paced_server import genre, paced_server
 

@@ -15,15 +15,14 @@ from prometheus_client import REGISTRY, generate_latest
 
 from bandstand.errors import UnusableRequestError
 from bandstand.telemetry import BATCH_ROWS
-from bandstand_loadtest.charts import check_can_draw
 from bandstand_loadtest.clips import ClipFacts
 from bandstand_loadtest.machine import Machine
-from bandstand_loadtest.page import page
-from bandstand_loadtest.prometheus import read_counters
+from bandstand_loadtest.page import check_can_write, page
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import Run, measure_run
 from bandstand_loadtest.samples import Log, Sample
-from bandstand_loadtest.target import Answer, Counters, ServerFacts
+from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts
+from bandstand_loadtest.targets.prometheus import read_counters
 from tests.load_tests import clips, plan
 
 PLAN = plan(seconds=10, fewest=50, p99_ms=400)
@@ -179,10 +178,22 @@ def test_page_without_answers_can_be_read(report: Report) -> None:
     assert (checked.faults, checked.open, checked.charts) == ([], [], 0)
 
 
-def test_missing_matplotlib_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UnusableRequestError, match=r"bandstand\[bench\]"):
-        check_can_draw()
+def test_every_text_is_escaped(report: Report) -> None:
+    """Names of models and servers come from elsewhere, and are no part of the page's markup."""
+    hostile = "<b onload=x>&"
+    server = ServerFacts(hostile, hostile, hostile, hostile, hostile)
+    text = page(replace(report, server=server, command=hostile, started=hostile))
+    assert hostile not in text
+    assert text.count("&lt;b onload=x&gt;&amp;") == 9
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_what_a_page_needs_is_told_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UnusableRequestError, match=rf"{missing}.*bandstand\[bench\]"):
+        check_can_write()
 
 
 def test_batches_are_read_from_the_servers_own_histogram() -> None:
@@ -201,7 +212,7 @@ def test_batches_are_read_from_the_servers_own_histogram() -> None:
 
 def test_batches_are_read_from_tritons_statistics() -> None:
     service = pytest.importorskip("tritonclient.grpc.service_pb2")
-    from bandstand_cli.bench_grpc import read_statistics
+    from bandstand_loadtest.targets.grpc import read_statistics
 
     def stats(version: str, sizes: dict[int, int], hits: int, name: str = "m") -> object:
         told = service.ModelStatistics(name=name, version=version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_the_facts_are_in_the_header(saved: Path) -> None:
         facts = json.loads(file.metadata()["bandstand"])
         assert set(file.keys()) > {"scaler.mean", "scaler.turn", "members.1.8.bias"}
     assert facts["labels"] == list(CLASSES)
+
+
+def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
+    """Every 32nd length has a pickle's first byte, in the place where the length stands."""
+    starts = set()
+    for length in range(0, 257, 8):
+        original = small_checkpoint()
+        facts = original.facts.model_copy(update={"fitted_to": "x" * length})
+        path = save_checkpoint(replace(original, facts=facts), tmp_path)
+        assert load_checkpoint(path).facts == facts
+        starts.add(path.read_bytes()[0])
+    assert 0x80 in starts
 
 
 def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

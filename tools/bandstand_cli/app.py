@@ -13,6 +13,7 @@ from bandstand.models.precision import WeightPrecision
 from bandstand_cli.addresses import server_address
 from bandstand_cli.failures import told
 from bandstand_cli.operation_commands import Server, add_operation_commands
+from bandstand_cli.train_command import train_app
 
 
 class _Commands(TyperGroup):
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="What models there are, and getting more.")
 app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
 
 
 def _show_version(wanted: bool) -> None:
@@ -291,30 +293,32 @@ def bench(
     Exit code: 0, 1 when a bound or 99 % accuracy is missed or a request failed, 2 when the command
     was wrong.
     """
+    from bandstand.pipelines.genre import DEFAULT_MODEL
     from bandstand_cli import bench
+    from bandstand_cli.keys import api_key
+    from bandstand_loadtest.load_test import LoadTestOptions
     from bandstand_loadtest.runs import Bounds
     from bandstand_loadtest.scenarios import Plan
 
-    options = bench.Options(
+    options = LoadTestOptions(
         scenario=scenario,
         address=server,
-        model=model,
+        plan=Plan(seconds, requests, seed, Bounds(p99_ms, late_share, allow_cache)),
+        model=model or DEFAULT_MODEL,
+        api_key=api_key(),
         rate=rate,
         find=find or (scenario == "all" and rate is None),
         levels=bench.read_levels(levels),
         in_flight=in_flight,
-        plan=Plan(seconds, requests, seed, Bounds(p99_ms, late_share, allow_cache)),
-        json=json,
-        html=html,
     )
-    bench.run(inputs or [], options)
+    bench.run(inputs or [], options, json=json, html=html)
 
 
 @models_app.command("list")
 def models_list(
     server: Server = None, json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
-    """List every model, installed or not.
+    """List every model, installed or not, with the lowest of its measured accuracies.
 
     [cyan]bandstand models list[/cyan]
 
@@ -331,7 +335,7 @@ def models_show(
     server: Server = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show one model: where it comes from, how good it is, the proof of its export.
+    """Show one model: what it is, where it comes from, how good it is, the proof of its export.
 
     [cyan]bandstand models show genre_features[/cyan]
     """

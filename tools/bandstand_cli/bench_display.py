@@ -41,7 +41,7 @@ class BenchProgress:
         self._seconds = 0.0
         self._finished = self._failed = 0
         self._latencies: deque[float] = deque(maxlen=_SHOWN_LATENCIES)
-        self.observer = Observer(self._begins, self._finishes)
+        self.observer = Observer(self._prepares, self._prepared, self._begins, self._finishes)
 
     def __enter__(self) -> BenchProgress:
         self._bar.start()
@@ -55,12 +55,12 @@ class BenchProgress:
     ) -> None:
         self._bar.stop()
 
-    def prepares(self, clips: int) -> None:
+    def _prepares(self, clips: int) -> None:
         """Show that reference answers are being made."""
         self._bar.reset(self._task, total=clips, description="reference answers", news="")
         self._bar.refresh()
 
-    def prepared(self) -> None:
+    def _prepared(self) -> None:
         """Show that one more is made."""
         self._bar.advance(self._task)
         self._bar.refresh()

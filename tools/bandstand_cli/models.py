@@ -28,6 +28,9 @@ _STATUS_STYLES = {
     "not_installed": "yellow",
     "broken": "bold red",
 }
+_SEE_ALSO = Text(
+    "`bandstand models show MODEL` says what a model is and how to get it", style="dim"
+)
 
 
 def show_list(server: str | None, *, as_json: bool) -> None:
@@ -38,11 +41,16 @@ def show_list(server: str | None, *, as_json: bool) -> None:
             json.dumps(asdict(ModelList(models=models)), indent=2, ensure_ascii=False) + "\n"
         )
         return
+    show(Group(models_table(models), _SEE_ALSO))
+
+
+def models_table(models: Sequence[ModelSummary]) -> RenderableType:
+    """One line a model, short enough for 80 columns; only a name that is too long is folded."""
     table = Table(box=None, pad_edge=False)
-    for title in ("model", "task", "status", "version"):
+    table.add_column("model", overflow="fold")
+    for title in ("task", "status", "version"):
         table.add_column(title, no_wrap=True)
     table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column("what it is", overflow="fold")
     for model in models:
         table.add_row(
             Text(model.name, style="bold"),
@@ -50,9 +58,8 @@ def show_list(server: str | None, *, as_json: bool) -> None:
             Text(model.status, style=_STATUS_STYLES[model.status]),
             "-" if model.version is None else str(model.version),
             _strictest_accuracy(model.quality),
-            model.description,
         )
-    show(table)
+    return table
 
 
 def show_one(name: str, server: str | None, *, as_json: bool) -> None:

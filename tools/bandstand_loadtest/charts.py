@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bandstand.errors import UnusableRequestError
 from bandstand_loadtest.runs import Run
 
 # Stand-ins that matplotlib draws with; the page's style gives each its colour.
@@ -39,20 +38,6 @@ _STYLE: Any = {
 _WIDE, _NARROW = (9.4, 3.9), (4.6, 3.1)
 _ROW_INCHES, _MARGIN_INCHES = 0.46, 1.1
 _FEWEST_BARS = 6  # that there is room for: one alone would be a wall
-
-
-def check_can_draw() -> None:
-    """Make sure, before any work, that charts can be drawn.
-
-    Raises:
-        UnusableRequestError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib as _  # noqa: F401
-    except ImportError as error:
-        raise UnusableRequestError(
-            "a page with charts needs matplotlib: pip install 'bandstand[bench]'"
-        ) from error
 
 
 def throughput_latency(runs: Sequence[Run]) -> str:

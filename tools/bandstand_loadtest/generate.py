@@ -9,7 +9,7 @@ from time import perf_counter
 from bandstand.runners.base import Array
 from bandstand_loadtest.clips import Clip
 from bandstand_loadtest.samples import Log, Sample
-from bandstand_loadtest.target import RequestFailedError, Target
+from bandstand_loadtest.targets.base import RequestFailedError, Target
 
 _LEAD_SECONDS = 0.05  # before the first arrival, so that it is not late already
 

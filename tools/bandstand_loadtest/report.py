@@ -13,7 +13,7 @@ from bandstand_loadtest.figures import said
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.runs import Check, Run
 from bandstand_loadtest.scenarios import Plan
-from bandstand_loadtest.target import ServerFacts
+from bandstand_loadtest.targets.base import ServerFacts
 
 FORMAT = 1
 """Raised when a field of the JSON changes its meaning or goes."""

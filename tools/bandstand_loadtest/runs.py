@@ -10,7 +10,7 @@ from typing import Literal
 
 from bandstand_loadtest.measure import BUSY_SHARE, Accuracy, Generator, Latency, Stage
 from bandstand_loadtest.samples import Log
-from bandstand_loadtest.target import Counters
+from bandstand_loadtest.targets.base import Counters
 
 Scenario = Literal["single-stream", "server", "offline", "sweep"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
 from bandstand_loadtest.clips import Clip
-from bandstand_loadtest.target import Answer
+from bandstand_loadtest.targets.base import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from bandstand_loadtest.runs import Bounds, Run, Scenario, measure_run
 from bandstand_loadtest.samples import Log, Sample
 from bandstand_loadtest.schedule import poisson_arrivals
 from bandstand_loadtest.search import Found, find_highest_rate
-from bandstand_loadtest.target import Target
+from bandstand_loadtest.targets.base import Target
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 
@@ -49,8 +49,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Where progress is told: what begins, and each request that finishes."""
+    """Where progress is told.
 
+    Attributes:
+        prepares: told of how many clips reference answers are being made.
+        prepared: one more is made.
+        begins: what begins, and how many seconds it is to last.
+        finishes: told of each request that finishes.
+    """
+
+    prepares: Callable[[int], None] = lambda _clips: None
+    prepared: Callable[[], None] = lambda: None
     begins: Callable[[str, float], None] = lambda _what, _seconds: None
     finishes: Watch = lambda _sample: None
 

@@ -29,6 +29,9 @@ LARGEST_BYTES = 64 * 1024 * 1024
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib"}
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # a pickle's first opcode; the zip torch.save makes
 
+_HEADER_START = 8
+"""Of a safetensors file: the length of the JSON object that follows comes first, little-endian."""
+
 
 class CheckpointFacts(BaseModel):
     """What a checkpoint says of itself."""
@@ -138,11 +141,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _refuse_pickles(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(_HEADER_START + 1)
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror}") from error
-    if path.suffix in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
+    # The length that a safetensors file begins with may have the first byte of a pickle.
+    ours = start[4:] == b"\0\0\0\0{"
+    if path.suffix in PICKLE_SUFFIXES or (start.startswith(PICKLE_STARTS) and not ours):
         raise CheckpointError(
             f"{path.name} is a pickle, which may run code when it is loaded: only safetensors are"
         )

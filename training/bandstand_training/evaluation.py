@@ -1,12 +1,14 @@
-"""How good a way of fitting is, by two protocols; the second is the honest one."""
+"""How good a way of fitting is, by several protocols; those that keep artists apart are honest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bandstand.errors import UnusableRequestError
 from bandstand_client.contract.models import Quality
 from bandstand_training.fit import FitSettings, Fitted, Rows, fit, logits_of
 from bandstand_training.genre_network import GenreModel
@@ -36,14 +38,57 @@ def cross_validate(
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Quality:
     """Measure over random stratified folds; every row is predicted once, by a model without it."""
-    from sklearn.model_selection import StratifiedKFold
+    divided = divide(replace(table, groups=None), folds, settings.seed)
+    chosen = choose_by_folds(table, settings, divided, on_epoch=on_epoch)
+    return quality_of(RANDOM_FOLDS, RANDOM_FOLDS_NOTE, table.labels, chosen)
 
+
+def divide(table: FeatureTable, folds: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """Return the rows to fit to and those to measure on, fold by fold, classes spread evenly.
+
+    A table with groups has each of them in one fold only.
+
+    Raises:
+        UnusableRequestError: there is one class only, or a class has fewer rows, or groups, than
+            there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    _check_folds(table, folds)
+    splitter = StratifiedKFold if table.groups is None else StratifiedGroupKFold
+    divided = splitter(folds, shuffle=True, random_state=seed)
+    return list(divided.split(table.features, table.labels, table.groups))
+
+
+def _check_folds(table: FeatureTable, folds: int) -> None:
+    if len(table.classes) < 2:  # noqa: PLR2004
+        raise UnusableRequestError(
+            f"every row has the label {table.classes[0]!r}: there is nothing to tell apart"
+        )
+    what = "rows" if table.groups is None else f"different values of {table.group_column}"
+    units = table.clips if table.groups is None else table.groups
+    for position, name in enumerate(table.classes):
+        own = {unit for unit, label in zip(units, table.labels, strict=True) if label == position}
+        if len(own) < folds:
+            raise UnusableRequestError(
+                f"the label {name!r} has {len(own)} {what}, and {folds} folds need {folds}: add "
+                "some, leave the label out, or take fewer folds (2 at least)"
+            )
+
+
+def choose_by_folds(
+    table: FeatureTable,
+    settings: FitSettings,
+    divided: Sequence[tuple[Rows, Rows]],
+    *,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> NDArray[np.int64]:
+    """Return the class that each row is given, `(rows,)`, by a model that was fitted without it."""
     chosen = np.empty_like(table.labels)
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=settings.seed)
-    for train, test in splitter.split(table.features, table.labels):
+    for train, test in divided:
         fitted = fit(table, train, settings, on_epoch=on_epoch)
         chosen[test] = logits_of(fitted.model, table.features[test]).argmax(axis=1)
-    return _quality(RANDOM_FOLDS, RANDOM_FOLDS_NOTE, table.labels, chosen)
+    return chosen
 
 
 def fit_and_watch(
@@ -60,7 +105,7 @@ def fit_and_watch(
     train, valid = table.rows_of(split.train), table.rows_of(split.valid)
     fitted = fit(table, train, settings, watch=valid, on_epoch=on_epoch)
     chosen = logits_of(fitted.model, table.features[valid]).argmax(axis=1)
-    return fitted, _quality(VALID_LIST, VALID_LIST_NOTE, table.labels[valid], chosen)
+    return fitted, quality_of(VALID_LIST, VALID_LIST_NOTE, table.labels[valid], chosen)
 
 
 def fit_on_split(
@@ -79,12 +124,13 @@ def measure_on_test(model: GenreModel, table: FeatureTable, split: Split) -> Qua
     """Measure a model of `fit_on_split` on the test list."""
     rows: Rows = table.rows_of(split.test)
     chosen = logits_of(model, table.features[rows]).argmax(axis=1)
-    return _quality(FAULT_FILTERED, FAULT_FILTERED_NOTE, table.labels[rows], chosen)
+    return quality_of(FAULT_FILTERED, FAULT_FILTERED_NOTE, table.labels[rows], chosen)
 
 
-def _quality(
+def quality_of(
     protocol: str, note: str, wanted: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> Quality:
+    """Measure the classes that rows were given against those they have, both `(rows,)`."""
     from sklearn.metrics import accuracy_score, f1_score
 
     return Quality(

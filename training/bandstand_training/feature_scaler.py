@@ -88,6 +88,8 @@ def _discriminants(standard: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     within = standard - means[np.searchsorted(classes, labels)]
     covariance, _ = ledoit_wolf(within, assume_centered=True)
     variances, axes = np.linalg.eigh(covariance)
+    # Classes of one row each have no width at all.
+    variances = np.maximum(variances, np.finfo(np.float64).eps)
     whiten = (axes / np.sqrt(variances)) @ axes.T
     centred = means - means.mean(axis=0)
     _, _, directions = np.linalg.svd(centred @ whiten, full_matrices=True)

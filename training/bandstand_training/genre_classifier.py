@@ -53,10 +53,10 @@ class GenreClassifier:
         CheckpointError: see `load_checkpoint`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._checkpoint: Checkpoint = load_checkpoint(path)
-        self._size = path.stat().st_size
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._checkpoint: Checkpoint = load_checkpoint(self._path)
+        self._size = self._path.stat().st_size
 
     def predict(self, features: Features) -> Prediction:
         """Return the genre of one clip, features `(features,)` in the order of `info()`.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,15 @@ from numpy.typing import NDArray
 from bandstand.errors import UnusableRequestError
 from bandstand.frontends.librosa_features import FEATURE_NAMES
 
-CLIP_COLUMN = "filename"
+CLIP_COLUMNS = ("filename", "path")
+"""What the column of the clips' names is called; `bandstand features --csv` writes `path`."""
 LABEL_COLUMN = "label"
+GROUP_COLUMNS = ("group", "artist")
+"""Columns that say which clips belong together; the first that is there is used."""
+
+Row = dict[str, str]
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,8 @@ class FeatureTable:
         features: `(rows, features)`, float64, finite.
         labels: `(rows,)`, int64, positions in `classes`.
         classes: the genres, in alphabetical order.
+        groups: what each row belongs to, an artist for one; None: nobody knows.
+        group_column: the column that says so.
     """
 
     clips: tuple[str, ...]
@@ -34,6 +44,8 @@ class FeatureTable:
     features: NDArray[np.float64]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    group_column: str | None = None
 
     def rows_of(self, clips: Iterable[str]) -> NDArray[np.int64]:
         """Return the positions of those clips, in their order.
@@ -57,42 +69,141 @@ class Split:
     test: tuple[str, ...]
 
 
-def read_table(path: Path) -> FeatureTable:
-    """Read a CSV with the columns `filename`, the 57 features by name, and `label`.
+def read_table(
+    path: Path,
+    *,
+    labels: Path | None = None,
+    label_column: str = LABEL_COLUMN,
+    group_column: str | None = None,
+) -> FeatureTable:
+    """Read a CSV with the names of clips, the 57 features by name, and a label.
+
+    Args:
+        path: columns `filename` or `path`, and the features; others are ignored.
+        labels: another CSV, with the same names of clips and their labels; None: the table has
+            them itself.
+        label_column: what the label's column is called, in whichever file.
+        group_column: the column of what clips belong to; None: `GROUP_COLUMNS`, where there is one.
 
     Raises:
-        UnusableRequestError: no such file, a column is missing, a number is none, or no rows.
+        UnusableRequestError: no such file, a column is missing, a number is none, a clip has no
+            label or stands twice, or there are no rows.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UnusableRequestError(f"could not read the feature table {path}: {error}") from error
-    if not rows:
-        raise UnusableRequestError(f"{path} has no rows")
-    missing = {CLIP_COLUMN, LABEL_COLUMN, *FEATURE_NAMES} - rows[0].keys()
+    rows = _read_rows(path)
+    columns = rows[next(iter(rows))]
+    missing = [name for name in FEATURE_NAMES if name not in columns]
     if missing:
-        raise UnusableRequestError(f"{path} lacks the columns {sorted(missing)}")
-    classes = tuple(sorted({row[LABEL_COLUMN] for row in rows}))
+        raise UnusableRequestError(
+            f"{path} lacks {len(missing)} of {len(FEATURE_NAMES)} feature columns: "
+            f"{_some(missing)} (`bandstand features --csv` writes them all)"
+        )
+    if labels is not None:
+        rows = _joined(path, rows, labels)
+    where = path if labels is None else labels
+    genres = _column(where, rows, label_column)
+    group_column = _group_column(rows, group_column)
+    classes = tuple(sorted(set(genres)))
     return FeatureTable(
-        clips=tuple(row[CLIP_COLUMN] for row in rows),
+        clips=tuple(rows),
         feature_names=FEATURE_NAMES,
         features=_numbers(path, rows),
-        labels=np.array([classes.index(row[LABEL_COLUMN]) for row in rows], dtype=np.int64),
+        labels=np.array([classes.index(genre) for genre in genres], dtype=np.int64),
         classes=classes,
+        groups=None if group_column is None else _column(where, rows, group_column),
+        group_column=group_column,
     )
 
 
-def _numbers(path: Path, rows: list[dict[str, str]]) -> NDArray[np.float64]:
+def _read_rows(path: Path) -> dict[str, Row]:
+    """Return the rows of a CSV by their clips."""
+    try:
+        # Spreadsheets put a mark before UTF-8, which would become part of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            # A line that is too long has its surplus under None; one too short has None as values.
+            rows = [
+                {name: cell or "" for name, cell in row.items() if name is not None}
+                for row in csv.DictReader(file, strict=True)
+            ]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UnusableRequestError(f"could not read the table {path}: {error}") from error
+    if not rows:
+        raise UnusableRequestError(f"{path} has no rows")
+    named = next((name for name in CLIP_COLUMNS if name in rows[0]), None)
+    if named is None:
+        raise UnusableRequestError(
+            f"{path} lacks a column {' or '.join(CLIP_COLUMNS)}, which names the clips; it has: "
+            f"{_some(list(rows[0]))} (columns are separated by commas)"
+        )
+    by_clip = {row[named]: row for row in rows}
+    if len(by_clip) < len(rows):
+        twice = Counter(row[named] for row in rows).most_common(1)[0][0]
+        raise UnusableRequestError(f"{path}: the clip {twice!r} stands twice")
+    return by_clip
+
+
+def _joined(path: Path, rows: Mapping[str, Row], labels: Path) -> dict[str, Row]:
+    """Return the rows with the other columns of the rows that have the same clips in `labels`."""
+    told = _read_rows(labels)
+    without = [clip for clip in rows if clip not in told]
+    if without:
+        raise UnusableRequestError(
+            f"{len(without)} of {len(rows)} clips of {path} have no row in {labels}: "
+            f"{_some(without)}; the names must be equal"
+        )
+    return {
+        clip: row | {name: cell for name, cell in told[clip].items() if name not in FEATURE_NAMES}
+        for clip, row in rows.items()
+    }
+
+
+def _group_column(rows: Mapping[str, Row], wanted: str | None) -> str | None:
+    if wanted is not None:
+        return wanted
+    columns = rows[next(iter(rows))]
+    return next((name for name in GROUP_COLUMNS if name in columns), None)
+
+
+def _column(path: Path, rows: Mapping[str, Row], name: str) -> tuple[str, ...]:
+    """Return a column of words.
+
+    Raises:
+        UnusableRequestError: it is not there, or empty in a row.
+    """
+    columns = [column for column in rows[next(iter(rows))] if column not in FEATURE_NAMES]
+    if name not in columns:
+        raise UnusableRequestError(
+            f"{path} lacks the column {name!r}; beside features it has: {_some(columns)} "
+            "(--label and --group name columns, --labels another file)"
+        )
+    words = {clip: row[name].strip() for clip, row in rows.items()}
+    empty = [clip for clip, word in words.items() if not word]
+    if empty:
+        raise UnusableRequestError(
+            f"{path}: {len(empty)} of {len(rows)} clips have no {name}: {_some(empty)}"
+        )
+    return tuple(words.values())
+
+
+def _numbers(path: Path, rows: Mapping[str, Row]) -> NDArray[np.float64]:
     values = np.empty((len(rows), len(FEATURE_NAMES)))
-    for i, row in enumerate(rows):
-        try:
-            values[i] = [float(row[name]) for name in FEATURE_NAMES]
-        except (TypeError, ValueError) as error:
-            raise UnusableRequestError(f"{path}, row {i + 1}: {error}") from None
-        if not np.isfinite(values[i]).all():
-            raise UnusableRequestError(f"{path}, row {i + 1}: a feature is not finite")
+    for i, (clip, row) in enumerate(rows.items()):
+        for j, name in enumerate(FEATURE_NAMES):
+            try:
+                values[i, j] = float(row[name])
+            except ValueError:
+                values[i, j] = np.nan
+            if not np.isfinite(values[i, j]):
+                raise UnusableRequestError(
+                    f"{path}, row {i + 1} ({clip}): {name} is {row[name]!r}, not a finite number; "
+                    "leave the row out, or compute its features anew"
+                )
     return values
+
+
+def _some(names: list[str]) -> str:
+    """Write the first few of many names."""
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown}, …"
 
 
 def read_split(directory: Path) -> Split:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandstand_loadtest.target import Counters
+from bandstand_loadtest.targets.base import Counters
 
 _BATCHES = "bandstand_batch_rows_bucket"
 

@@ -1,25 +1,21 @@
-"""The servers that `bandstand bench` can test: Bandstand over HTTP, Triton over gRPC."""
+"""A Bandstand server over HTTP, as a load test asks it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from urllib.parse import urlsplit
+from contextlib import asynccontextmanager
 
 import aiohttp
 
-from bandstand_cli.keys import api_key
 from bandstand_client import calls
 from bandstand_client.contract.genre import CLASSIFY, GenreAnswer
 from bandstand_client.errors import BandstandClientError, DeadlineError, UnavailableError
 from bandstand_client.http import AsyncBandstand
 from bandstand_client.policy import CONNECTION_CUT, Timeouts
 from bandstand_client.transport import client_options
-from bandstand_loadtest.prometheus import read_counters
-from bandstand_loadtest.target import Answer, Counters, RequestFailedError, ServerFacts, Target
-
-HTTP_SCHEMES = ("http", "https")
-GRPC_SCHEMES = ("grpc", "grpcs")
+from bandstand_loadtest.targets.answers import answer_of, failed
+from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts, Target
+from bandstand_loadtest.targets.prometheus import read_counters
 
 _TIMEOUTS = Timeouts()
 # Shorter than any server's: a connection that it closes under a request is no fault of its own.
@@ -27,50 +23,21 @@ _IDLE_SECONDS = 2.0
 _OK = 200
 
 
-def is_local(address: str) -> bool:
-    """Whether an address is this machine's own."""
-    return urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
-
-
-def open_target(address: str, model: str) -> AbstractAsyncContextManager[Target]:
-    """Connect to the server at `http(s)://…` or `grpc(s)://…`, to ask `model`.
+@asynccontextmanager
+async def open_http_target(
+    address: str, model: str, api_key: str | None = None
+) -> AsyncIterator[Target]:
+    """Connect to the Bandstand server at `http(s)://host:port`.
 
     Raises:
-        BandstandClientError: it cannot be reached, or refuses.
-        ValueError: no such address.
+        ValueError: no such address, or a key that no header can carry.
     """
-    if urlsplit(address).scheme in GRPC_SCHEMES:
-        from bandstand_cli.bench_grpc import open_grpc_target
-
-        return open_grpc_target(address, model)
-    return _open_http_target(address, model)
-
-
-def answer_of(result: GenreAnswer) -> Answer:
-    """Return what a load test looks at."""
-    versions = [member.version for member in result.members if member.model == result.method]
-    return Answer(
-        primary=result.primary_genre,
-        scores=result.all_scores,
-        timings_ms=result.timings_ms,
-        version=versions[0] if versions else None,
-    )
-
-
-def failed(error: BandstandClientError) -> RequestFailedError:
-    """Return the load test's name for a client's error, which is to be its cause."""
-    return RequestFailedError(error.message, error.error_type)
-
-
-@asynccontextmanager
-async def _open_http_target(address: str, model: str) -> AsyncIterator[Target]:
-    key = api_key()
-    headers = client_options(address, key)["headers"]
+    headers = client_options(address, api_key)["headers"]
     # No limit on connections: how many requests are under way is the scenario's business.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS)
     timeout = aiohttp.ClientTimeout(_TIMEOUTS.total, sock_connect=_TIMEOUTS.connect)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as http:
-        yield _HttpTarget(address.rstrip("/"), key, model, http)
+        yield _HttpTarget(address.rstrip("/"), api_key, model, http)
 
 
 class _HttpTarget:

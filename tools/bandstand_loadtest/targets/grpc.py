@@ -1,4 +1,4 @@
-"""Triton over gRPC, as `bandstand bench` tests it."""
+"""Bandstand's models on Triton over gRPC, as a load test asks them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from bandstand.errors import UnusableRequestError
-from bandstand_cli.bench_targets import answer_of, failed
-from bandstand_cli.keys import api_key
 from bandstand_client.errors import BandstandClientError
 from bandstand_client.grpc import AsyncBandstandGrpc
 from bandstand_client.grpc_transport import (
@@ -21,26 +19,29 @@ from bandstand_client.grpc_transport import (
     triton_errors,
 )
 from bandstand_client.policy import Timeouts
-from bandstand_loadtest.target import Answer, Counters, ServerFacts, Target
+from bandstand_loadtest.targets.answers import answer_of, failed
+from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts, Target
 
 
 @asynccontextmanager
-async def open_grpc_target(address: str, model: str) -> AsyncIterator[Target]:
+async def open_grpc_target(
+    address: str, model: str, api_key: str | None = None
+) -> AsyncIterator[Target]:
     """Connect to the Triton server at `grpc(s)://host:port`.
 
     Raises:
         UnusableRequestError: `tritonclient` is not installed.
         ValueError: no such address.
     """
-    parts, key = urlsplit(address), api_key()
+    parts = urlsplit(address)
     tls = Tls() if parts.scheme == "grpcs" else None
-    options = GrpcOptions(parts.netloc, tls, Timeouts(), MAX_UPLOAD_BYTES, key)
+    options = GrpcOptions(parts.netloc, tls, Timeouts(), MAX_UPLOAD_BYTES, api_key)
     try:
         library = load_library()
     except ImportError as error:
         raise UnusableRequestError(str(error)) from error
     async with (
-        AsyncBandstandGrpc(parts.netloc, retries=0, api_key=key, tls=tls) as client,
+        AsyncBandstandGrpc(parts.netloc, retries=0, api_key=api_key, tls=tls) as client,
         library.aio.InferenceServerClient(**options.client_options()) as triton,
     ):
         yield _GrpcTarget(address, model, client, triton, options)
