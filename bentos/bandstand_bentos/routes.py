@@ -32,6 +32,7 @@ from bandstand.pipelines.answers import (
 from bandstand.pipelines.genre import DEFAULT_TOP_K
 from bandstand.pipelines.instruments import DEFAULT_THRESHOLD
 from bandstand.pipelines.options import GenreOptions, InstrumentsOptions, Options
+from bandstand_bentos.docs_page import add_docs_page
 from bandstand_bentos.edge import error_response
 from bandstand_bentos.intake import Asked, Intake, read_intake
 from bandstand_bentos.model_routes import add_model_routes
@@ -119,12 +120,14 @@ def create_app() -> FastAPI:
         title="Bandstand",
         version=__version__,
         description=_DESCRIPTION,
+        docs_url=None,  # docs_page.py has one that loads nothing from elsewhere
         redoc_url=None,
         # BentoML's middleware opens the request's span, where spans are exported at all.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     _add_answers(app)
     add_model_routes(app)
+    add_docs_page(app)
     _add_health(app)
     _add_errors(app)
     return app
