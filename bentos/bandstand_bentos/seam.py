@@ -22,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+_STOP_POLL_SECONDS = 0.05
+
 LOST_ANSWERS = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 """What a call of a worker that dies raises: there is no answer, or only the beginning of one.
 
@@ -85,13 +87,35 @@ def _prompt_supervisor(check_seconds: float) -> Iterator[None]:
     def create_prompt(watchers: list[Any], **options: Any) -> Any:
         for watcher in watchers:
             watcher.respawn = True
-        return create(watchers, **{**options, "check_delay": check_seconds})
+        arbiter = create(watchers, **{**options, "check_delay": check_seconds})
+        _keep_stops(arbiter)
+        return arbiter
 
     setattr(circus, "create_standalone_arbiter", create_prompt)  # noqa: B010 - mypy knows no module
     try:
         yield
     finally:
         setattr(circus, "create_standalone_arbiter", create)  # noqa: B010
+
+
+def _keep_stops(arbiter: Any) -> None:
+    """Have a stop wait while the arbiter is at something else.
+
+    Relies on a signal ending in `stop`, and on `_exclusive_running_command` and `_stopping`. A
+    SIGTERM that comes while circus starts or replaces a process is refused as a conflict, which
+    nobody hears of: the server goes on, without the sockets that BentoML has removed by then.
+    """
+    stop = arbiter.stop
+
+    def stop_when_free() -> Any:
+        if arbiter._stopping:
+            return None
+        if arbiter._exclusive_running_command is None:
+            return stop()
+        arbiter.loop.call_later(_STOP_POLL_SECONDS, stop_when_free)
+        return None
+
+    arbiter.stop = stop_when_free
 
 
 @contextmanager

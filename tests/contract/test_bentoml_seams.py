@@ -68,6 +68,15 @@ def start(self, cb=None):
     raise SystemExit(0)
 Arbiter.start = start
 """
+# Every look for dead workers takes its time, and says when it begins.
+SLOW_LOOKS = """\
+from circus.util import tornado_sleep
+from circus.watcher import Watcher
+async def slowly(self):
+    print("LOOKING", flush=True)
+    await tornado_sleep(2.0)
+Watcher.manage_processes = slowly
+"""
 
 
 # The pins, and the fence.
@@ -149,6 +158,23 @@ def test_the_arbiter_looks_when_told_and_replaces_in_containers_too(tmp_path: Pa
     respawn = {name: watcher["respawn"] for name, watcher in facts["watchers"].items()}
     assert respawn == {"service": True, f"service_{WORKER}": True}
     assert not facts["respawn_by_default"], "BentoML replaces them itself? Then we need not"
+
+
+def test_a_signal_while_workers_are_looked_after_still_stops_the_server(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run = supervisor(SLOW_LOOKS + SUPERVISE, free_port(), tmp_path / "metrics", log)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "LOOKING" not in log.read_text():
+            assert run.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(STOP_SECONDS) == 0, log.read_text()
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
 
 
 @pytest.fixture(scope="module")
