@@ -8,12 +8,16 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 HOST ?= 127.0.0.1
 PORT ?= 3000
 ARGS ?=
+# Not from PyPI: the browser that the tests open /docs in.
+SYSTEM_PACKAGES := chromium
+
+APT = $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench lock clean
+.PHONY: help serve test lint format bench lock system-packages clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 serve: .venv/installed-serve ## set up, serve on PORT (3000), answer one sample, go on until Ctrl-C
 	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text $(ARGS)
@@ -34,6 +38,10 @@ lock: .venv/installed-dev ## write constraints.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --python $(BIN)/python --no-header --no-annotate \
 	  --no-emit-package bandstand --no-emit-package bandstand-client --no-emit-find-links --extra dev pyproject.toml \
 	  | sed -E 's/\+cpu$$//' > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+system-packages: ## install what tests need beside Python packages (Debian, Ubuntu; sudo unless root)
+	@command -v apt-get >/dev/null || { echo "no apt-get here: install $(SYSTEM_PACKAGES) your system's way" >&2; exit 1; }
+	dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); }
 
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

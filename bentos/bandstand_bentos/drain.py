@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from bandstand_bentos.seam import service_of
+
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -28,12 +30,10 @@ def _gateway_is_up(gateway: str) -> bool:
         return False
     for sibling in siblings:
         try:
-            command = sibling.cmdline()
-            if sibling.status() == psutil.STATUS_ZOMBIE or "--service-name" not in command:
-                continue
-            if command[command.index("--service-name") + 1] == gateway:
+            is_up = sibling.status() != psutil.STATUS_ZOMBIE
+            if is_up and service_of(sibling.cmdline()) == gateway:
                 return True
-        except (psutil.Error, IndexError):
+        except psutil.Error:
             continue
     return False
 

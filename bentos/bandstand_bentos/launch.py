@@ -6,7 +6,6 @@ import os
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -52,31 +51,19 @@ def serve(settings: Settings, sample: Path | None = None) -> None:
     """
     # Nobody asked for usage reports to be sent; before BentoML is imported.
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from bentoml._internal.utils import circus
-    from bentoml_cli.cli import cli
-
-    class PromptArbiter(circus.Arbiter):
-        def __init__(self, watchers: list[Any], **options: Any) -> None:
-            for watcher in watchers:
-                watcher.respawn = True
-            super().__init__(watchers, **{**options, "check_delay": _CHECK_SECONDS})
+    from bandstand_bentos.seam import supervise
 
     os.environ.update(settings.as_environment())  # the workers read theirs from there
-    # The supervisor offers no setting for this.
-    setattr(circus, "Arbiter", PromptArbiter)  # noqa: B010
     if sample is not None:
         address = f"http://{settings.host}:{settings.port}"
         threading.Thread(target=_try_sample, args=(address, sample), daemon=True).start()
-    options = {
-        "--working-dir": Path(__file__).resolve().parents[1],  # imports the service from here
-        "--host": settings.host,
-        "--port": settings.port,
-        "--timeout-graceful-shutdown": max(1, round(settings.drain_seconds)),
-    }
-    arguments = [str(part) for pair in options.items() for part in pair]
-    # By default all servers of one user write their metrics to the same folder, and each empties it
-    # when it starts.
     with tempfile.TemporaryDirectory(prefix="bandstand-metrics-") as metrics:
-        BentoMLContainer.prometheus_multiproc_dir.set(metrics)
-        cli.main(["serve", "bandstand_bentos.service:Bandstand", *arguments], standalone_mode=False)
+        supervise(
+            "bandstand_bentos.service:Bandstand",
+            Path(__file__).resolve().parents[1],
+            host=settings.host,
+            port=settings.port,
+            drain_seconds=max(1, round(settings.drain_seconds)),
+            check_seconds=_CHECK_SECONDS,
+            metrics_folder=Path(metrics),
+        )

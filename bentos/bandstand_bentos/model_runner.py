@@ -12,12 +12,11 @@ from bandstand.models.repository import ModelRepository
 from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.settings import get_settings
 from bandstand.telemetry import BATCH_QUEUE_SECONDS, BATCH_ROWS, INFERENCE_SECONDS
+from bandstand_bentos.seam import Block, RefusePickles
 from bandstand_bentos.wiring import service_config
 from bandstand_bentos.worker import (
     Arrays,
-    Block,
     Facts,
-    RefusePickles,
     answer,
     client_waits,
     start_worker,

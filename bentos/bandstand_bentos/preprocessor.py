@@ -17,13 +17,12 @@ from bandstand.pipelines.prepare import Prepared, prepare
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
 from bandstand_bentos.handover import FACT, take_over
+from bandstand_bentos.seam import Block, RefusePickles
 from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bandstand_bentos.worker import (
     Arrays,
-    Block,
     ClientGoneError,
     Facts,
-    RefusePickles,
     answer,
     client_waits,
     start_worker,

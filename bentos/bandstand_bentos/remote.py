@@ -9,9 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import aiohttp
 import numpy as np
-from bentoml.exceptions import BentoMLException
 
 from bandstand.errors import BandstandError, UnavailableError
 from bandstand.models.card import Card
@@ -21,14 +19,12 @@ from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.runners.wire import pack, unpack
 from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
 from bandstand_bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
+from bandstand_bentos.seam import FAILED_CALLS, LOST_ANSWERS
 from bandstand_bentos.worker import Arrays, Facts
 from bandstand_client.contract.shared import AudioMetadata
 
 # Hashing releases the interpreter lock; below this it is not worth a thread.
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
-
-_DROPPED = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
-"""What a dying worker leaves behind: no answer, or the beginning of one."""
 
 Call = Callable[[bytes], Awaitable[bytes]]
 
@@ -53,8 +49,8 @@ async def call_worker(
         try:
             answer = await call(block)
             break
-        except (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException) as error:
-            if pause is None or not isinstance(error, _DROPPED):
+        except FAILED_CALLS as error:
+            if pause is None or not isinstance(error, LOST_ANSWERS):
                 logger.warning("the %s is not available: %r", worker, error)
                 raise UnavailableError(
                     f"the {worker} is not available", retry_after=RETRY_AFTER_SECONDS

@@ -23,6 +23,7 @@ from bandstand.errors import (
     RouteNotFoundError,
 )
 from bandstand.operations.served import SERVED, ServedOperation
+from bandstand_bentos.docs_page import add_docs_page
 from bandstand_bentos.edge import error_response
 from bandstand_bentos.intake import read_intake
 from bandstand_bentos.model_routes import add_model_routes
@@ -83,6 +84,7 @@ def create_app() -> FastAPI:
         title="Bandstand",
         version=__version__,
         description=_DESCRIPTION,
+        docs_url=None,  # docs_page.py has one that loads nothing from elsewhere
         redoc_url=None,
         # BentoML's middleware opens the request's span, where spans are exported at all.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -90,6 +92,7 @@ def create_app() -> FastAPI:
     for operation in SERVED:
         _add_operation(app, operation)
     add_model_routes(app)
+    add_docs_page(app)
     _add_health(app)
     _add_errors(app)
     return app

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import bentoml
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandstand.audio.fetch import FetchLimits
 from bandstand.audio.probe import probe_recording
@@ -29,6 +27,7 @@ from bandstand_bentos.model_runner import model_runner, runner_name
 from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import Call, FeatureCache, RemoteModel, RemotePreparation
 from bandstand_bentos.routes import create_app
+from bandstand_bentos.seam import FrontDoor, worker_address, worker_call
 from bandstand_bentos.surface import Probe, Surface
 from bandstand_bentos.triton import TritonControl, TritonRuntime
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
@@ -41,22 +40,6 @@ _IN_RUNNERS = () if _SETTINGS.runtime == "triton" else tuple(_CATALOGUE.usable()
 logger = logging.getLogger("bandstand.gateway")
 
 app = create_app()
-
-
-class FrontDoor:
-    """Middleware: every HTTP request goes to our app.
-
-    BentoML answers some paths (`/livez`, `/metrics`, its UI) before a mounted app could, and paths
-    that no one has with a page of its own.
-    """
-
-    def __init__(self, app: ASGIApp, ours: ASGIApp) -> None:
-        self._app = app
-        self._ours = ours
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
-        await (self._ours if scope["type"] == "http" else self._app)(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +69,14 @@ class _Gateway:
 
     def _model(self, name: str) -> tuple[RemoteModel, Call]:
         """Return a model in a runner process, and the call of the runner's `control`."""
-        runner = getattr(self, runner_name(name)).to_async
+        runner = getattr(self, runner_name(name))
 
         def card_of(version: int) -> Card:
             return _CATALOGUE.repository.installed(name, version).card()
 
         version = _CATALOGUE.serving(name).version
-        model = RemoteModel(card_of, version, runner_name(name), partial(runner.call, "infer"))
-        return model, partial(runner.call, "control")
+        model = RemoteModel(card_of, version, runner_name(name), worker_call(runner, "infer"))
+        return model, worker_call(runner, "control")
 
     async def _runtime(self) -> _Runtime:
         """Return the models: on a Triton server, or in the runner processes."""
@@ -112,9 +95,9 @@ class _Gateway:
     async def start(self) -> None:
         """Connect the routes with the workers."""
         configure_logs(_SETTINGS)
-        prepare = partial(self.preprocessor.to_async.call, "prepare")
+        prepare = worker_call(self.preprocessor, "prepare")
         cache = FeatureCache(_SETTINGS.feature_cache_entries)
-        near = can_hand_over(self.preprocessor.to_async.url)
+        near = can_hand_over(worker_address(self.preprocessor))
         preparation = RemotePreparation(PREPROCESSOR, prepare, cache, hand_over=near)
         uncached = RemotePreparation(PREPROCESSOR, prepare, FeatureCache(0))
         runtime = await self._runtime()

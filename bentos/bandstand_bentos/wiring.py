@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bentoml._internal.configuration.containers import BentoMLContainer
 from opentelemetry import trace
-from opentelemetry.util.http import ExcludeList
 
 from bandstand.settings import Settings, get_settings
 from bandstand.telemetry import tracer_provider
+from bandstand_bentos.seam import use_tracer_provider
 
 GATEWAY = "bandstand"
 PREPROCESSOR = "preprocessor"
@@ -48,10 +47,8 @@ def _share_tracer_provider() -> None:
     """
     settings = get_settings()
     provider = tracer_provider(settings)
-    if settings.otlp_endpoint is None:
-        # The middleware would open spans around every chunk of every body, for nobody.
-        BentoMLContainer.tracing_excluded_urls.set(ExcludeList([".*"]))
-    BentoMLContainer.tracer_provider.set(provider)
+    # Without an endpoint it would open spans around every chunk of every body, for nobody.
+    use_tracer_provider(provider, spans_of_requests=settings.otlp_endpoint is not None)
     trace.set_tracer_provider(provider)
 
 

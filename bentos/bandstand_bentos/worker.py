@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import bentoml
-from _bentoml_sdk.io_models import IORootModel
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandstand.errors import BandstandError, DeadlineExceededError
 from bandstand.runners.base import Array
@@ -61,40 +57,3 @@ def start_worker(settings: Settings) -> None:
     configure_logs(settings)
     # A little longer than the gateway takes at most: its last answers still come through here.
     outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)
-
-
-class Block(IORootModel[bytes]):  # type: ignore[misc]
-    """The wire's block as BentoML's input and output: the body, as it is.
-
-    BentoML's own `bytes` works out a JSON schema at every call, which costs more than the call.
-    """
-
-    __root_input__ = True
-    media_type: ClassVar[str | None] = "application/octet-stream"
-
-    @classmethod
-    async def from_http_request(cls, request: Request, _serde: object) -> Block:
-        """Take a request's body."""
-        return cls(await request.body())
-
-    @classmethod
-    async def to_http_response(cls, obj: bytes, _serde: object) -> Response:
-        """Make a body of an answer."""
-        return Response(obj, media_type=cls.media_type)
-
-
-class RefusePickles:
-    """Middleware: BentoML's own wire format is pickle, and nothing of ours ever unpickles."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
-        if scope["type"] == "http" and any(
-            name == b"content-type" and b"pickle" in value for name, value in scope["headers"]
-        ):
-            await send({"type": "http.response.start", "status": 415, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        await self._app(scope, receive, send)
