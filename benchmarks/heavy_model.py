@@ -19,7 +19,6 @@ import numpy as np
 
 from bandstand.models.installed import MODEL_FILE
 from bandstand.models.repository import ModelRepository
-from bandstand.runners.host_front_end import NETWORK_FILE
 from bandstand.settings import Runtime
 from benchmarks.goals import Goal, exit_code, goals_table
 from benchmarks.model_process import Held, Life, fresh_process, held
@@ -88,19 +87,18 @@ def _options() -> argparse.Namespace:
 def install(repository: ModelRepository, *, small: bool) -> int:
     """Export a checkpoint of random weights, install it, and return its weights' bytes."""
     from bandstand_exporters import ast_classifier  # torch, which the fresh processes do without
-    from bandstand_exporters.cut import cut_front_end
+    from bandstand_exporters.cut import write_host_form
     from harness.transformers_checkpoints import SMALL_AST, write_ast
 
     print("exporting", file=sys.stderr)
     with tempfile.TemporaryDirectory() as directory:
         card, folder = get_card(NAME), Path(directory) / "checkpoint"
-        graph, network = Path(directory) / MODEL_FILE, Path(directory) / NETWORK_FILE
+        graph = Path(directory) / MODEL_FILE
         write_ast(folder, **(SMALL_AST if small else {}))
         source = ast_classifier.open_source(card, folder)
         source.write_onnx(graph)
-        cut_front_end(card, graph, network)
-        files = {MODEL_FILE: graph, NETWORK_FILE: network}
-        repository.install(card.with_labels(source.labels), files)
+        files: dict[str, Path | bytes] = {**write_host_form(card, graph)}
+        repository.install(card.with_labels(source.labels), files | {MODEL_FILE: graph})
         return (folder / "model.safetensors").stat().st_size
 
 

@@ -30,11 +30,10 @@ from bandstand.models.card import Card
 from bandstand.models.installed import MODEL_FILE
 from bandstand.runners.base import FloatArray, Runner
 from bandstand.runners.cores import available_cores
-from bandstand.runners.host_front_end import NETWORK_FILE
 from bandstand.runners.load import load_runner
 from bandstand.settings import get_settings
 from bandstand_exporters import ast_classifier, wav2vec2
-from bandstand_exporters.cut import cut_front_end, has_host_form
+from bandstand_exporters.cut import has_host_form, write_host_form
 from bandstand_exporters.torch_graph import write_graph
 from bandstand_exporters.transformers_classifier import TransformersClassifier
 from benchmarks.goals import Goal, exit_code, goals_table
@@ -176,7 +175,7 @@ def prepare(name: str, directory: Path) -> Model:
     source = exporter.open_source(card, folder)
     source.write_onnx(graph)
     if has_host_form(card):
-        cut_front_end(card, graph, graph.with_name(NETWORK_FILE))
+        write_host_form(card, graph)
     with torch.device("meta"):  # counted without computing; attention as plain products
         config = AutoConfig.from_pretrained(folder)
         plain = AutoModelForAudioClassification.from_config(config, attn_implementation="eager")

@@ -163,10 +163,13 @@ class SourceCache:
         return folder if source.files else folder / _file_name(source)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hex digest of a file's content, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """Return the hex digest of a file's content, or of several one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def source_files(source: Source, path: Path) -> tuple[Path, ...]:

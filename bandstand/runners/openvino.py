@@ -45,6 +45,8 @@ class OpenVinoRunner:
                 "OpenVINO is not installed: pip install 'bandstand[cpu]'"
             ) from error
         core = openvino.Core()
+        # One mapping of a file of weights lives as long as any of them, and holds all of them.
+        core.set_property({"ENABLE_MMAP": False})
         try:
             model = core.read_model(str(model_path))
             check_graph(card, _tensors(model.inputs), _tensors(model.outputs))

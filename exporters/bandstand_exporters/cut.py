@@ -10,10 +10,11 @@ from typing import Any
 from bandstand.errors import ModelMismatchError
 from bandstand.models.card import FRONT_END_TENSOR, Card
 from bandstand.runners.base import Array
-from bandstand.runners.host_front_end import HOST_FRONT_ENDS, HostFrontEndRunner
+from bandstand.runners.host_front_end import HOST_FRONT_ENDS, NETWORK_FILE, HostFrontEndRunner
 from bandstand.runners.onnx import OnnxRunner
 from bandstand_exporters.proof import compare, in_batches
 from bandstand_exporters.source_model import SourceModel
+from bandstand_exporters.weights import move_weights
 
 
 def has_host_form(card: Card) -> bool:
@@ -21,15 +22,25 @@ def has_host_form(card: Card) -> bool:
     return card.front_end.kind in HOST_FRONT_ENDS
 
 
-def cut_front_end(card: Card, model_path: Path, network_path: Path) -> None:
-    """Write what follows the tensor `front_end` in a graph.
+def write_host_form(card: Card, model_path: Path) -> dict[str, Path]:
+    """Write what follows the tensor `front_end` in a graph; both share one file of weights.
+
+    Args:
+        card: whose model it is.
+        model_path: the whole graph; its weights are moved out of it.
+
+    Returns:
+        The files that belong beside the graph, by name.
 
     Raises:
         ModelMismatchError: the graph has no such tensor.
+        OSError: the disk is full or not writable.
     """
     import onnx
 
-    model = onnx.load(str(model_path))
+    weights_path = move_weights(model_path)
+    network_path = model_path.with_name(NETWORK_FILE)
+    model = onnx.load(str(model_path), load_external_data=False)
     if FRONT_END_TENSOR not in {tensor.name for tensor in model.graph.value_info}:
         raise ModelMismatchError(f"{card.name}: no tensor in the graph is called front_end")
     for node in model.graph.node:
@@ -39,6 +50,7 @@ def cut_front_end(card: Card, model_path: Path, network_path: Path) -> None:
     network = onnx.utils.Extractor(model).extract_model([FRONT_END_TENSOR], outputs)
     onnx.save(network, str(network_path))
     onnx.checker.check_model(str(network_path))
+    return {path.name: path for path in (network_path, weights_path)}
 
 
 def _asks_for_batch(node: Any, card: Card) -> bool:

@@ -26,12 +26,12 @@ from bandstand.models.installed import MODEL_FILE, REPORT_FILE
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of, source_files, source_sha256
-from bandstand.runners.host_front_end import NETWORK_FILE
-from bandstand_exporters.cut import cut_front_end, has_host_form, prove_cut
+from bandstand_exporters.cut import has_host_form, prove_cut, write_host_form
 from bandstand_exporters.precision import lower, lowered_card
 from bandstand_exporters.proof import Proof, prove
 from bandstand_exporters.source_model import Exporter
 from bandstand_exporters.traces import remove_traces
+from bandstand_exporters.weights import model_files
 
 PACKAGES = ("bandstand", "numpy", "onnx", "onnxruntime")
 
@@ -44,10 +44,12 @@ class Report:
         card: its name.
         created: date and time, UTC, ISO 8601.
         source_sha256: of the checkpoint it was made from.
-        model_sha256: of the ONNX file.
+        model_sha256: of the ONNX file, followed by the file of weights where there is one:
+            `cat model.onnx weights.bin | sha256sum`.
+        model_bytes: of both.
         examples: the inputs that it was proven with, in words.
         framework: what the checkpoint ran in for the comparison.
-        precision: of the ONNX file's weights.
+        precision: of the weights.
         versions: of Python and the packages that took part.
         peak_memory_bytes: the most that the exporting process held at once.
     """
@@ -120,20 +122,19 @@ def export(
             card = card.with_labels(source.labels)
         examples = source.examples()
         model_path = Path(directory) / MODEL_FILE
+        host_form = has_host_form(card) and precision == "fp32"
         on_step("writing the graph")
         with _timed() as export_seconds, _disk_needed(directory):
             source.write_onnx(model_path)
             remove_traces(model_path)
+            if host_form:  # before the proof, which is of the files as they are installed
+                files |= write_host_form(card, model_path)
         on_step("proving it against its source")
         with _timed() as proof_seconds:
             proof = prove(card, model_path, source, examples.inputs)
-            if has_host_form(card):
-                network_path = model_path.with_name(NETWORK_FILE)
-                cut_front_end(card, model_path, network_path)
+            if host_form:
                 prove_cut(card, model_path, source, examples.inputs)
-                files[NETWORK_FILE] = network_path
         if precision != "fp32":
-            files.pop(NETWORK_FILE, None)  # of the weights as they were
             on_step(f"lowering it to {precision}, and proving that")
             with _disk_needed(directory):
                 lower(model_path, precision)
@@ -147,8 +148,8 @@ def export(
             source_uri=card.source.uri if seen == card.source.sha256 else checkpoint.uri,
             source_sha256=seen,
             source_bytes=sum(file.stat().st_size for file in source_files(checkpoint, path)),
-            model_sha256=sha256_of(model_path),
-            model_bytes=model_path.stat().st_size,
+            model_sha256=sha256_of(*model_files(model_path)),
+            model_bytes=sum(file.stat().st_size for file in model_files(model_path)),
             examples=examples.description,
             framework=source.framework,
             precision=precision,

@@ -28,6 +28,7 @@ from bandstand.runners.triton_connection import TritonConnection
 from bandstand.runners.triton_memory import SMALLEST_BYTES, SharedMemory
 from bandstand.triton.config import CONFIG_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
+from bandstand_exporters.weights import move_weights
 from harness.serving import free_port
 from harness.small_graphs import LABELS, card, mlp, save_graph, weight
 from tests.triton_serving import halted, triton_serving
@@ -35,6 +36,7 @@ from tests.triton_serving import halted, triton_serving
 SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 SAMPLES = SMALLEST_BYTES // 4
 MLP = card((24,), name="small_mlp", batch={"max_size": 4})
+TWO_FILES = card((24,), name="two_files", batch={"max_size": 4})
 WIDE = card((SAMPLES,), name="wide", batch={"max_size": 4})
 LOGARITHM = card((4,), name="logarithm")
 
@@ -59,7 +61,18 @@ def logarithm(path: Path) -> Path:
     return save_graph(path, [helper.make_node("Log", ["x"], ["logits"])], {}, (4,))
 
 
-GRAPHS = {"small_mlp": (MLP, mlp), "wide": (WIDE, wide), "logarithm": (LOGARITHM, logarithm)}
+def mlp_beside_its_weights(path: Path) -> Path:
+    """The graph as an export of two graphs has it: its weights are in a file beside it."""
+    move_weights(mlp(path))
+    return path
+
+
+GRAPHS = {
+    "small_mlp": (MLP, mlp),
+    "two_files": (TWO_FILES, mlp_beside_its_weights),
+    "wide": (WIDE, wide),
+    "logarithm": (LOGARITHM, logarithm),
+}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +132,7 @@ def in_process(repository: ModelRepository, name: str, inputs: dict[str, np.ndar
     return OnnxRunner(GRAPHS[name][0], path, threads=1).run(inputs)["logits"]
 
 
-@pytest.mark.parametrize("name", ["small_mlp", "wide"])
+@pytest.mark.parametrize("name", ["small_mlp", "two_files", "wide"])
 @pytest.mark.parametrize("count", [1, 4, 5, 19])
 async def test_answers_equal_those_in_process_however_many_rows(
     name: str,

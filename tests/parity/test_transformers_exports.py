@@ -13,13 +13,18 @@ import pytest
 
 from bandstand.errors import ModelMismatchError
 from bandstand.models.card import FRONT_END_TENSOR, Card
+from bandstand.models.installed import CARD_FILE
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository
-from bandstand.models.source import SourceCache
-from bandstand.runners.host_front_end import HostFrontEndRunner
+from bandstand.models.source import SourceCache, sha256_of
+from bandstand.runners.base import Runner
+from bandstand.runners.cores import has_bf16
+from bandstand.runners.host_front_end import NETWORK_FILE, HostFrontEndRunner
+from bandstand.runners.onnx import OnnxRunner
 from bandstand.runners.openvino import OpenVinoRunner
 from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.export import Exported, export
+from bandstand_exporters.weights import WEIGHTS_FILE
 from harness.cards import get_card
 from harness.transformers_checkpoints import (
     GENRES,
@@ -52,7 +57,7 @@ class Export:
 
     @property
     def folder(self) -> Path:
-        return self.repository.latest(self.card.name).model_path.parent
+        return self.repository.installed(self.card.name, self.exported.version).model_path.parent
 
     def again(self, precision: WeightPrecision) -> Exported:
         return export(self.card, self.repository, self.cache, precision=precision)
@@ -119,6 +124,71 @@ def test_arithmetic_that_costs_too_much_is_refused_and_nothing_is_installed(
     with pytest.raises(ModelMismatchError):
         made.again("int8")
     assert made.repository.versions(made.card.name) == before
+
+
+def graphs_of(made: Export) -> dict[str, Any]:
+    """The installed ONNX files by name, without the weights that lie beside them."""
+    import onnx
+
+    files = sorted(made.folder.glob("*.onnx"))
+    return {file.name: onnx.load(str(file), load_external_data=False).graph for file in files}
+
+
+def test_a_model_of_two_graphs_keeps_its_weights_once(export_of: Callable[[str], Export]) -> None:
+    made = export_of("instruments_ast")
+    graphs = graphs_of(made)
+    assert list(graphs) == ["model.onnx", NETWORK_FILE]
+    placed = [
+        {tensor.name: {entry.key: entry.value for entry in tensor.external_data} for tensor in kept}
+        for kept in (graph.initializer for graph in graphs.values())
+    ]
+    whole, network = ({name: at for name, at in found.items() if at} for found in placed)
+    assert network.items() < whole.items()  # the front end's are in the whole graph only
+    assert {at["location"] for at in whole.values()} == {WEIGHTS_FILE}  # a name, no path
+
+    weights = sum(int(at["length"]) for at in whole.values())
+    shared = sum(int(at["length"]) for at in network.values())
+    on_disk = sum(file.stat().st_size for file in made.folder.iterdir())
+    assert on_disk < weights + 0.5 * shared
+    report = made.exported.report
+    files = [made.folder / name for name in ("model.onnx", WEIGHTS_FILE)]
+    assert report.model_sha256 == sha256_of(*files)
+    assert report.model_bytes == sum(file.stat().st_size for file in files)
+
+
+def test_both_graphs_answer_as_if_each_had_its_own_weights(
+    export_of: Callable[[str], Export], tmp_path: Path
+) -> None:
+    import onnx
+
+    made = export_of("instruments_ast")
+    inputs = example_windows(made.card, per_recording=1).inputs
+    for name in ("model.onnx", NETWORK_FILE):
+        onnx.save(onnx.load(str(made.folder / name)), str(tmp_path / name))
+    assert not (tmp_path / WEIGHTS_FILE).exists()
+    runtimes: tuple[Callable[[Card, Path], Runner], ...] = (
+        partial(OnnxRunner, threads=1),
+        partial(OpenVinoRunner, threads=1, precision="f32"),
+        *([partial(OpenVinoRunner, threads=1, precision="bf16")] if has_bf16() else []),
+    )
+    for open_runner in runtimes:
+        for form in (open_runner, partial(HostFrontEndRunner, open_runner=open_runner)):
+            found, wanted = (
+                form(made.card, folder / "model.onnx").run(inputs)["logits"]
+                for folder in (made.folder, tmp_path)
+            )
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_smaller_weights_are_in_one_graph_and_in_its_file(
+    export_of: Callable[[str], Export], precision: Any
+) -> None:
+    made = export_of("instruments_ast")
+    exported = made.again(precision)
+    folder = made.repository.installed(made.card.name, exported.version).model_path.parent
+    assert {file.name for file in folder.glob("*")} == {"model.onnx", "report.json", CARD_FILE}
+    assert exported.report.model_sha256 == sha256_of(folder / "model.onnx")
 
 
 def test_bf16_leaves_the_front_end_in_f32(export_of: Callable[[str], Export]) -> None:

@@ -13,6 +13,7 @@ from bandstand.errors import UnavailableError
 from bandstand.runners.cores import has_bf16
 from bandstand.runners.load import load_runner
 from bandstand.runners.mapped_weights import map_weights
+from bandstand_exporters.weights import move_weights
 from harness.small_graphs import LABELS, card, mlp, save_graph, weight
 
 WIDTH = 256
@@ -69,6 +70,19 @@ def test_values_beyond_float16_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_a_small_model_has_nothing_to_move(tmp_path: Path) -> None:
     assert map_weights(read(mlp(tmp_path / "model.onnx"))) is None
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_a_file_of_weights_is_let_go_once_they_are_read(tmp_path: Path, precision: Any) -> None:
+    if precision == "bf16" and not has_bf16():
+        pytest.skip("this CPU does not multiply bfloat16")
+    path = wide(tmp_path / "model.onnx")
+    weights = move_weights(path)
+    heavy = card((24,), batch={"one_by_one_on_cpu": True})
+    runner = load_runner(heavy, path, runtime="openvino", precision=precision)
+    assert runner.run({"x": np.ones((1, 24), np.float32)})["logits"].any()
+    # A mapping of it would keep all float32 weights in memory beside those that were packed.
+    assert str(weights) not in Path("/proc/self/maps").read_text()
 
 
 def test_no_space_for_weights_is_said_and_how_to_get_some(
