@@ -144,6 +144,7 @@ class ModelSummary:
     quality: tuple[Quality, ...] = ()
     runtime: str | None = None
     install: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
