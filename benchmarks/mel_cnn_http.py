@@ -7,7 +7,6 @@ behind librosa's MFCCs. Both are asked for the same clip in turns. Exit code 1 i
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
 import tempfile
@@ -20,10 +19,8 @@ import httpx
 import numpy as np
 
 from bandstand.models.repository import ModelRepository
-from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.runners.cores import available_cores
 from bandstand.runners.host_front_end import NETWORK_FILE
-from bandstand.settings import get_settings
 from benchmarks.contenders import Contender, Served
 from benchmarks.exporting import exported
 from benchmarks.goals import Goal, exit_code, goals_table
@@ -102,7 +99,6 @@ def servers() -> Iterator[dict[str, Endpoint]]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         repository = ModelRepository(directory / "models")
         exported(NAME, repository)
-        shutil.copytree(get_settings().repository / DEFAULT_MODEL, repository.root / DEFAULT_MODEL)
         server = stack.enter_context(
             serving(directory / "server.log", repository=repository.root, feature_cache_entries=0)
         )

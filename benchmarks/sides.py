@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,13 +113,11 @@ def pipeline_sides(clip: bytes, sizes: dict[str, Any]) -> Iterator[list[Side]]:
 
 
 def install(name: str, checkpoint: Path, repository: Path) -> None:
-    """Export a checkpoint into a repository that has the default model besides.
+    """Export a checkpoint into a repository.
 
     Raises:
         RuntimeError: the export was refused.
     """
-    installed = get_settings().repository
-    shutil.copytree(installed / DEFAULT_MODEL, repository / DEFAULT_MODEL)
     print(f"exporting {name}", file=sys.stderr)
     command = [sys.executable, "-m", "bandstand_cli", "models", "export", name]
     command += ["--checkpoint", str(checkpoint), "--allow-unverified"]

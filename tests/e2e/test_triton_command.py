@@ -72,6 +72,8 @@ def test_the_container_is_pinned_and_gets_the_repository(tmp_path: Path) -> None
     assert NVIDIA_IMAGE.endswith("24.10-py3")
     assert f"{tmp_path}:/models:ro" in shown
     assert "127.0.0.1:9001:8001" in shown
+    for served in ("genre_features/1/model.onnx", "genre_features/config.pbtxt"):
+        assert (tmp_path / served).is_file(), "the container gets this one folder"
 
 
 def test_a_port_in_use_ends_it_with_one_line(tmp_path: Path) -> None:

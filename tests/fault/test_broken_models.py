@@ -192,8 +192,11 @@ def test_a_gateway_starts_beside_them_and_says_so(
     client: Bandstand, broken: dict[str, str]
 ) -> None:
     assert client.health().status == "ok"
-    status = {model.name: model.status for model in client.models().models}
+    listed = {model.name: model for model in client.models().models}
+    status = {name: model.status for name, model in listed.items()}
     assert {name for name, is_so in status.items() if is_so == "broken"} == set(broken)
+    for name, reason in broken.items():
+        assert reason in (listed[name].reason or "")
     for name in (EMBEDDED, "my_genres"):
         assert status[name] == "ready"
         assert client.classify(RECORDING, model_name=name).method == name

@@ -25,7 +25,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bandstand.errors import BandstandError, ModelMismatchError, SourceError
+from bandstand.errors import BandstandError, ModelInUseError, ModelMismatchError, SourceError
 from bandstand.models.card import Card, Source
 from bandstand.models.catalogue import Catalogue
 from bandstand.models.precision import WeightPrecision
@@ -84,7 +84,7 @@ def export(name: str | None, options: ExportOptions, *, everything: bool) -> Non
 
 
 def remove(name: str, version: int | None) -> None:
-    """Remove one version of a model, or all that were installed here.
+    """Remove one version of a model, or all that do not come with Bandstand.
 
     Raises:
         ModelNotFoundError: no model has that name.
@@ -95,9 +95,11 @@ def remove(name: str, version: int | None) -> None:
     catalogue = Catalogue.from_settings(get_settings())
     catalogue.check(name)
     repository = catalogue.repository
-    # Where there is none of its own, the removal of the newest says what is wrong.
-    numbers = repository.own_versions(name) or (repository.latest(name).version,)
-    for number in numbers if version is None else (version,):
+    numbers = repository.own_versions(name) if version is None else (version,)
+    if not numbers:
+        newest = repository.latest(name).version
+        raise ModelInUseError(f"{name} version {newest} comes with Bandstand and cannot be removed")
+    for number in numbers:
         repository.remove(name, number)
         typer.echo(f"removed {name} version {number}")
     if left := set(repository.versions(name)) - set(repository.own_versions(name)):

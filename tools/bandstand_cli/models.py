@@ -15,6 +15,7 @@ from rich.text import Text
 
 from bandstand.errors import ModelNotFoundError
 from bandstand.models.catalogue import Catalogue
+from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.listing import list_models
 from bandstand.settings import get_settings
 from bandstand_cli.display import show
@@ -95,8 +96,8 @@ def _report(model: ModelSummary, server: str | None) -> dict[str, Any] | None:
     if model.version is None or model.status == "broken":
         return None
     if server is None:
-        catalogue = Catalogue.from_settings(get_settings())
-        return catalogue.repository.report(model.name, model.version)
+        repository = ModelRepository.from_settings(get_settings())
+        return repository.report(model.name, model.version)
     with _client(server) as client:
         return client.model_metrics(model.name).report
 
