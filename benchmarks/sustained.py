@@ -140,8 +140,7 @@ async def measure(server: Server, options: argparse.Namespace) -> Outcome:
         await search.warm_up()
         highest, tried = options.rate, list[Run]()
         if highest is None:
-            found, tried = await search.find_rate(None, PRECISION)
-            highest = found.rate
+            highest, tried = await search.find_rate(None, PRECISION)
         if highest is None:
             raise RuntimeError(f"no rate holds a p99 of {options.p99_ms:g} ms")
         test = LoadTest(target, clips, Plan(seconds, 1, _RUN_SEED, bounds), observer)

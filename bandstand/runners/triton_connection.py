@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bandstand.errors import (
@@ -36,8 +35,6 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-
-Rpc = Callable[[Any, float], Awaitable[Any]]
 
 
 class RegionUnknownError(BandstandError):

@@ -94,17 +94,8 @@ def audio_model_config(layout: AudioModelLayout) -> ModelConfig:
 
 
 def to_text(config: ModelConfig) -> str:
-    """Return the content of `config.pbtxt`; `parse` gives the config back."""
+    """Return the content of `config.pbtxt`."""
     return _HEADER + cast("str", text_format.MessageToString(config))
-
-
-def parse(text: str) -> ModelConfig:
-    """Read the content of a `config.pbtxt`.
-
-    Raises:
-        google.protobuf.text_format.ParseError: it is none; the message says where.
-    """
-    return text_format.Parse(text, pb.ModelConfig())
 
 
 def write_configs(repository: ModelRepository) -> tuple[str, ...]:

@@ -27,11 +27,6 @@ class Admission:
         self._taking = asyncio.Lock()
         self._turns = asyncio.Semaphore(max_in_flight)
 
-    @property
-    def inside(self) -> int:
-        """Requests that were let in and are not yet answered."""
-        return self._inside
-
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Hold a place inside.

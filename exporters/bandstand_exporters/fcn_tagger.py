@@ -89,11 +89,6 @@ class FcnTagger:
         self.framework = f"torch {torch.__version__}"
         self.labels = card.labels  # the checkpoint has none
 
-    @property
-    def label_directions(self) -> Tensor:
-        """The last layer's weights, `(labels, channels)`: similar labels have similar rows."""
-        return self._network.dense.weight.detach()
-
     def examples(self) -> Examples:
         """Return windows of real recordings, and silence."""
         return example_windows(self._card)

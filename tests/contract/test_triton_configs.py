@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,6 @@ from bandstand.triton.config import (
     MAX_QUEUE_DELAY_US,
     audio_model_config,
     card_config,
-    parse,
     to_text,
     write_config,
     write_configs,
@@ -26,8 +26,16 @@ from harness import PROJECT_ROOT
 from harness.cards import load_cards
 from tests.triton_serving import EMBEDDED, embedded_repository
 
+text_format = pytest.importorskip("google.protobuf.text_format")
+messages = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+
 COMMITTED = PROJECT_ROOT / "model_repository"
 CARDS = load_cards()
+
+
+def parse(text: str) -> Any:
+    """Read a `config.pbtxt` as Triton does."""
+    return text_format.Parse(text, messages.ModelConfig())
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,12 @@ def test_help_has_examples() -> None:
     code, output, _ = bench("--help")
     assert code == 0
     assert output.count("bandstand bench") >= 6
+
+
+def test_a_page_without_its_packages_names_the_extra_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, output, errors = bench("single-stream", *QUICK, "--html", tmp_path / "page.html")
+    assert (code, output) == (1, "")
+    assert "bandstand[bench]" in errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,8 @@ def test_noise_is_called_unrelated(tmp_path: Path) -> None:
     assert "front_end:" not in output
 
 
-def test_picture_without_matplotlib_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     real_import = builtins.__import__
@@ -129,9 +129,20 @@ def test_picture_without_matplotlib_names_the_extra(
         return real_import(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+
+
+def test_picture_without_matplotlib_names_the_extra(no_matplotlib: None, tmp_path: Path) -> None:
     code, output, errors = command(tmp_path, "tags_msd", GOOD, "--plot", str(tmp_path / "a.png"))
     assert (code, output) == (1, "")
     assert "bandstand[diagnose]" in errors
+
+
+def test_a_diagnosis_without_a_picture_needs_no_matplotlib(
+    no_matplotlib: None, tmp_path: Path
+) -> None:
+    _, output, errors = command(tmp_path, "tags_msd", GOOD.T, "--json")
+    assert errors == ""
+    assert json.loads(output)["verdict"] == "unrelated"
 
 
 def test_silent_audio_explains_nothing() -> None:

@@ -61,7 +61,9 @@ def test_labels_stand_in_the_networks_order(
     name: str, open_tagger: Callable[[str], FcnTagger]
 ) -> None:
     tagger = open_tagger(name)
-    directions = torch.nn.functional.normalize(tagger.label_directions, dim=1)
+    # The last layer's weights, (labels, channels): similar labels have similar rows.
+    weights = tagger._network.dense.weight.detach()
+    directions = torch.nn.functional.normalize(weights, dim=1)
     likeness = (directions @ directions.T).fill_diagonal_(-1)
     nearest = {
         label: tagger.labels[int(row.argmax())]

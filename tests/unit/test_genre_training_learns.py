@@ -28,7 +28,6 @@ def accuracy(model, rows) -> float:
 
 def test_it_learns_what_it_has_not_seen() -> None:
     fitted = fit(TABLE, ROWS[:80], QUICK)
-    assert fitted.losses[-1] < 0.7 * fitted.losses[0]
     assert accuracy(fitted.model, ROWS[80:]) > 0.8
 
 
@@ -69,7 +68,7 @@ def test_stops_early_and_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("bandstand_training.fit.GenreModel", Seen)
     settings = replace(QUICK, epochs=60, patience=3)
     watched = fit(TABLE, ROWS[:80], settings, watch=ROWS[80:], on_epoch=remember)
-    assert len(watched.losses) == len(weights) == watched.epochs + 3 < 60
+    assert len(weights) == watched.epochs + 3 < 60
     kept = watched.model.state_dict()
     assert all(torch.equal(kept[name], weights[watched.epochs - 1][name]) for name in kept)
     assert not torch.equal(kept["members.0.0.weight"], weights[-1]["members.0.0.weight"])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -25,6 +23,7 @@ from bandstand_diagnosis.features import load_features
 from bandstand_diagnosis.picture import check_can_draw, draw
 from bandstand_diagnosis.report import Diagnosis, Verdict, card_lines, diagnose, read_front_end
 from bandstand_diagnosis.spectra import Setting
+from bandstand_diagnosis.statement import plain_values, verdict_words
 from bandstand_diagnosis.sweep import Candidate
 
 _UNSAID = {"window": "window as long as n_fft", "floor": "no other floor"}
@@ -58,52 +57,13 @@ def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: b
     if plot is not None:
         draw(found, plot)
     if as_json:
-        sys.stdout.write(json.dumps(_content(found, facts), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(
+            json.dumps(plain_values(found, facts), indent=2, ensure_ascii=False) + "\n"
+        )
     else:
         show(_page(found, facts))
     if found.verdict != "card_explains":
         raise typer.Exit(EXIT_FAILED)
-
-
-def verdict_words(found: Diagnosis) -> str:
-    """Say what was found in a sentence or two."""
-    best = found.candidates[0]
-    left = f"{best.fit.residual:.2g}"
-    return {
-        "card_explains": "The card's front end makes these features. Nothing to change.",
-        "change_explains": "The card's front end makes other features; with the lines below it "
-        f"makes these (relative residual {left}).",
-        "close": "The card's front end makes other features. The lines below come close (relative "
-        f"residual {left}) and do not make these exactly.",
-        "unexplained": "The features seem to be of this recording, but nothing that was tried "
-        f"makes them (best relative residual {left}): no lines to trust.",
-        "unrelated": "These are no features of this recording, or not from its start: even the "
-        f"best settings move with it by a correlation of {best.frame_correlation:.2f} only. "
-        "Nothing can be said about the card.",
-    }[found.verdict]
-
-
-def _content(found: Diagnosis, card: Card) -> dict[str, Any]:
-    plain = {"spectrograms", "candidates"}
-    content = {
-        each.name: getattr(found, each.name) for each in fields(found) if each.name not in plain
-    }
-    for name in ("training", "serving", "likeness"):
-        content[name] = asdict(content[name])
-    content["changes"] = [asdict(change) for change in found.changes]
-    content["card_lines"] = card_lines(found.changes, card.front_end.kind)
-    content["candidates"] = [
-        asdict(each.setting.parameters)
-        | {
-            "window_length": each.setting.window_length,
-            "floor_is_added": each.setting.added,
-            "residual": each.fit.residual,
-            "frame_correlation": each.frame_correlation,
-            "indistinguishable": each.indistinguishable,
-        }
-        for each in found.candidates
-    ]
-    return content
 
 
 def _page(found: Diagnosis, card: Card) -> RenderableType:

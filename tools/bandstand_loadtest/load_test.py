@@ -130,8 +130,7 @@ async def _scenarios(test: LoadTest, options: LoadTestOptions) -> tuple[list[Run
     if chosen in ("offline", "all"):
         runs.append(await test.offline(options.in_flight))
     if options.find:
-        found, tried = await test.find_rate(options.rate or _promising(runs), _PRECISION)
-        highest = found.rate
+        highest, tried = await test.find_rate(options.rate or _promising(runs), _PRECISION)
         runs += tried
     elif options.rate is not None:
         runs.append(await test.server(options.rate))

@@ -18,7 +18,7 @@ from bandstand_loadtest.generate import GoOn, Watch, closed_loop, open_loop
 from bandstand_loadtest.runs import Bounds, Run, Scenario, measure_run
 from bandstand_loadtest.samples import Log, Sample
 from bandstand_loadtest.schedule import poisson_arrivals
-from bandstand_loadtest.search import Found, find_highest_rate
+from bandstand_loadtest.search import find_highest_rate
 from bandstand_loadtest.targets.base import Target
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
@@ -144,7 +144,9 @@ class LoadTest:
         """Send requests at random times, `rate` a second on average."""
         return await self._open(rate, self._plan, probe=False)
 
-    async def find_rate(self, start: float | None, precision: float) -> tuple[Found, list[Run]]:
+    async def find_rate(
+        self, start: float | None, precision: float
+    ) -> tuple[float | None, list[Run]]:
         """Search for the highest rate of `server` that holds.
 
         Args:
@@ -152,7 +154,7 @@ class LoadTest:
             precision: of the result, as a share.
 
         Returns:
-            What was found, and every run; the one that confirmed it is no probe.
+            The rate, None where none holds, and every run; the one that confirmed it is no probe.
         """
         longer = replace(
             self._plan,
@@ -175,8 +177,8 @@ class LoadTest:
         found = await find_highest_rate(
             partial(holds, self._plan), partial(holds, longer), start, precision=precision
         )
-        if found.rate is not None:
-            confirming = max(i for i, run in enumerate(runs) if run.rate == found.rate)
+        if found is not None:
+            confirming = max(i for i, run in enumerate(runs) if run.rate == found)
             runs[confirming] = replace(runs[confirming], probe=False)
         return found, runs
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 _MOST_DOUBLINGS = 16
 _MOST_HALVINGS = 6
@@ -13,31 +12,9 @@ _MOST_CONFIRMATIONS = 5
 Probe = Callable[[float], Awaitable[bool]]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One rate that was tried."""
-
-    rate: float
-    held: bool
-    confirming: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search came to.
-
-    Attributes:
-        rate: the highest rate that held and was confirmed; None: none did.
-        attempts: everything that was tried, in order.
-    """
-
-    rate: float | None
-    attempts: tuple[Attempt, ...]
-
-
 async def find_highest_rate(
     holds: Probe, confirms: Probe, start: float, *, precision: float = 0.05
-) -> Found:
+) -> float | None:
     """Search for the highest rate at which a server holds.
 
     Args:
@@ -45,25 +22,15 @@ async def find_highest_rate(
         confirms: the same, longer and with other arrivals.
         start: the first rate to try, requests a second.
         precision: how far the lowest rate that failed may lie above the result, as a share.
+
+    Returns:
+        The highest rate that held and was confirmed, requests a second; None: none did.
     """
-    attempts: list[Attempt] = []
-
-    async def attempt(probe: Probe, rate: float, *, confirming: bool) -> bool:
-        held = await probe(rate)
-        attempts.append(Attempt(rate, held, confirming))
-        return held
-
-    async def short(rate: float) -> bool:
-        return await attempt(holds, rate, confirming=False)
-
-    async def long(rate: float) -> bool:
-        return await attempt(confirms, rate, confirming=True)
-
-    low, _ = await _narrow(short, *await _bracket(short, start), precision)
+    low, _ = await _narrow(holds, *await _bracket(holds, start), precision)
     if low:
-        confirmed, failed = await _fall_back(long, low, precision)
-        low, _ = await _narrow(long, confirmed, failed, precision)
-    return Found(low or None, tuple(attempts))
+        confirmed, failed = await _fall_back(confirms, low, precision)
+        low, _ = await _narrow(confirms, confirmed, failed, precision)
+    return low or None
 
 
 async def _bracket(holds: Probe, start: float) -> tuple[float, float]:

@@ -56,12 +56,10 @@ class Fitted:
     Attributes:
         model: in evaluation mode, with the weights of the best epoch.
         epochs: how many it was fitted for.
-        losses: mean training loss of each epoch that was run.
     """
 
     model: GenreModel
     epochs: int
-    losses: tuple[float, ...]
 
 
 def fit(
@@ -93,17 +91,16 @@ def fit(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
         targets = torch.from_numpy(labels)
         keeper = _BestKeeper(model, table, watch, settings.patience)
-        losses = []
         for _ in range(settings.epochs):
             gains = rng.normal(0.0, settings.gain_db, len(rows))
             heard = torch.from_numpy(gain(features, gains)).float()
             order = torch.from_numpy(rng.permutation(len(rows)))
-            losses.append(_one_epoch(model, optimizer, heard[order], targets[order], settings))
+            _one_epoch(model, optimizer, heard[order], targets[order], settings)
             schedule.step()
             on_epoch()
             if keeper.should_stop():
                 break
-        return Fitted(keeper.best().eval(), keeper.best_epoch, tuple(losses))
+        return Fitted(keeper.best().eval(), keeper.best_epoch)
 
 
 def logits_of(model: GenreModel, features: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -121,12 +118,11 @@ def _one_epoch(
     features: Tensor,
     targets: Tensor,
     settings: FitSettings,
-) -> float:
-    """Run over all rows once; return the mean loss of a network."""
+) -> None:
+    """Run over all rows once."""
     model.train()
     scaled = model.scaler(features)
     scaled = scaled + settings.noise * torch.randn_like(scaled)
-    total = 0.0
     for start in range(0, len(targets), settings.batch_size):
         batch = scaled[start : start + settings.batch_size]
         wanted = targets[start : start + settings.batch_size]
@@ -139,8 +135,6 @@ def _one_epoch(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        total += loss.item() * len(wanted)
-    return total / (settings.members * len(targets))
 
 
 class _BestKeeper:
