@@ -23,7 +23,8 @@ MOST_FILES = 8
 ALSO = {"CHANGELOG.md"}
 PACKAGES = ("", "clients", "bentos", "exporters", "training", "tools")
 BLOCK = re.compile(
-    r'^ *```(?:python|text) title="(?P<path>[^"]+)"(?: after="(?P<after>[^"]+)")?\n(?P<code>.*?)^ *```$',
+    r'^ *```(?:python|text) title="(?P<path>[^"]+)"(?: after="(?P<after>[^"]+)")?\n'
+    r"(?P<code>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 
