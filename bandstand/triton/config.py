@@ -159,7 +159,8 @@ def _is_of_card(path: Path) -> bool:
     """Say whether a config was made from a card: an audio model's has no such backend."""
     with suppress(OSError, UnicodeDecodeError, text_format.ParseError):
         text = path.read_text(encoding="utf-8")
-        return text.startswith(_HEADER) and parse(text).backend == _CARD_BACKEND
+        config = text_format.Parse(text, pb.ModelConfig())
+        return text.startswith(_HEADER) and config.backend == _CARD_BACKEND
     return False
 
 
