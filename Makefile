@@ -8,9 +8,12 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 HOST ?= 127.0.0.1
 PORT ?= 3000
 ARGS ?=
+# Workers of the tests; 0: none, for a debugger.
+WORKERS ?= 2
+TESTS := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench lock clean
+.PHONY: help serve test test-all lint format bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,8 +22,11 @@ serve: .venv/installed-serve ## set up, serve on PORT (3000), answer one sample,
 	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text \
 	  --sample samples/band_groove.ogg $(ARGS)
 
-test: .venv/installed-dev ## set up and run the tests (ARGS="tests/unit -k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed-dev ## set up and run the tests of a change (ARGS="tests/unit -k name" for some)
+	$(TESTS) -m "not release" $(ARGS)
+
+test-all: .venv/installed-dev ## run every test: those of a release, too
+	$(TESTS) $(ARGS)
 
 lint: .venv/installed-dev ## formatting, lint and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

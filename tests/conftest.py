@@ -1,8 +1,8 @@
-"""Fixtures that every tier shares."""
+"""Fixtures that every tier shares, and how the workers of one run divide it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,35 @@ from bandstand.triton.server import TritonServer
 from harness import PROJECT_ROOT
 from harness.serving import Server, serving
 from tests.triton_serving import embedded_repository, install_waveform_model, triton_serving
+from tests.turns import turn
+
+TIERS = ("e2e", "fault", "parity", "golden", "load", "contract", "unit")
+"""In the order in which workers take their modules: what takes long is begun first."""
+
+
+def folder_of_the_run(config: pytest.Config) -> Path | None:
+    """Return the folder that all workers of a run share; None: there are no workers."""
+    if not hasattr(config, "workerinput"):
+        return None
+    return Path(config.getoption("basetemp")).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have workers begin with what takes long, and end with the modules of what runs alone."""
+    if folder_of_the_run(config) is None:
+        return
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: (item.path in alone, TIERS.index(item.path.parent.name)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test, with its fixtures, in its turn."""
+    folder = folder_of_the_run(item.config)
+    if folder is None:
+        return (yield)
+    with turn(folder, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
