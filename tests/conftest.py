@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def folder_of_the_run(config: pytest.Config) -> Path | None:
     if not hasattr(config, "workerinput"):
         return None
     return Path(config.getoption("basetemp")).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers compute with one thread each: with more than there are cores they only wait."""
+    if folder_of_the_run(config) is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,6 +60,20 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def run_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of this run share."""
+    return folder_of_the_run(pytestconfig) or tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session")
+def cards_root(data_dir: Path, run_folder: Path) -> Path:
+    """The folder that `tests.installed_cards` exports models into, each once in a run."""
+    folder = run_folder / "cards"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def clips(data_dir: Path) -> list[Path]:
     """The real recordings, sorted by name."""
     return sorted((data_dir / "audio").glob("*.ogg"))
@@ -75,6 +96,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def server_url(server: Server) -> str:
     """Where that server answers."""
     return server.url
+
+
+@pytest.fixture(scope="session")
+def uncached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same without the cache of features: what is asked twice is computed twice."""
+    log = tmp_path_factory.mktemp("uncached") / "server.log"
+    with serving(log, feature_cache_entries=0) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
