@@ -8,13 +8,16 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 HOST ?= 127.0.0.1
 PORT ?= 3000
 ARGS ?=
+# Workers of the tests; 0: none, for a debugger.
+WORKERS ?= 2
+TESTS := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Not from PyPI: the browser that the tests open /docs in.
 SYSTEM_PACKAGES := chromium
 
 APT = $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench lock system-packages clean
+.PHONY: help serve test test-all lint format bench lock system-packages clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,8 +25,11 @@ help: ## list the commands
 serve: .venv/installed-serve ## set up, serve on PORT (3000), answer one sample, go on until Ctrl-C
 	@exec $(BIN)/bandstand serve --host $(HOST) --port $(PORT) --log-format text $(ARGS)
 
-test: .venv/installed-dev ## set up and run the tests (ARGS="tests/unit -k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed-dev ## set up and run the tests of a change (ARGS="tests/unit -k name" for some)
+	$(TESTS) -m "not release" $(ARGS)
+
+test-all: .venv/installed-dev ## run every test: those of a release, too
+	$(TESTS) $(ARGS)
 
 lint: .venv/installed-dev ## formatting, lint and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -17,8 +18,9 @@ import psutil
 from bandstand_client.http import Bandstand
 from harness import PROJECT_ROOT
 
-START_SECONDS = 90.0
-STOP_SECONDS = 45.0
+# Reached only by what never comes: how busy the machine is decides nothing.
+START_SECONDS = 300.0
+STOP_SECONDS = 120.0
 
 
 def free_port() -> int:
@@ -31,11 +33,12 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Server:
-    """A running `bandstand serve`."""
+    """A running `bandstand serve`; `start_seconds`: from its start until every part answered."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    start_seconds: float = 0.0
 
     def worker(self, service: str) -> psutil.Process:
         """Return the process of one service, by its BentoML name."""
@@ -62,6 +65,7 @@ def serving(log: Path, **settings: object) -> Iterator[Server]:
     """Run a server with these settings (`max_in_flight=2` …) until the block ends."""
     port = free_port()
     given = {f"BANDSTAND_{name.upper()}": str(value) for name, value in settings.items()}
+    started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "bandstand_cli", "serve", "--port", str(port)],
@@ -77,7 +81,7 @@ def serving(log: Path, **settings: object) -> Iterator[Server]:
             server.wait_ready()
         except Exception as error:
             raise RuntimeError(f"no server; its log ends:\n{log.read_text()[-4000:]}") from error
-        yield server
+        yield replace(server, start_seconds=time.monotonic() - started)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -1,8 +1,9 @@
-"""Fixtures that every tier shares."""
+"""Fixtures that every tier shares, and how the workers of one run divide it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,41 @@ from bandstand.triton.server import TritonServer
 from harness import PROJECT_ROOT
 from harness.serving import Server, serving
 from tests.triton_serving import embedded_repository, install_waveform_model, triton_serving
+from tests.turns import turn
+
+TIERS = ("e2e", "fault", "parity", "golden", "load", "contract", "unit")
+"""In the order in which workers take their modules: what takes long is begun first."""
+
+
+def folder_of_the_run(config: pytest.Config) -> Path | None:
+    """Return the folder that all workers of a run share; None: there are no workers."""
+    if not hasattr(config, "workerinput"):
+        return None
+    return Path(config.getoption("basetemp")).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers compute with one thread each: with more than there are cores they only wait."""
+    if folder_of_the_run(config) is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have workers begin with what takes long, and end with the modules of what runs alone."""
+    if folder_of_the_run(config) is None:
+        return
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: (item.path in alone, TIERS.index(item.path.parent.name)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test, with its fixtures, in its turn."""
+    folder = folder_of_the_run(item.config)
+    if folder is None:
+        return (yield)
+    with turn(folder, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +57,20 @@ def data_dir() -> Path:
     if not directory.is_dir():
         pytest.skip(f"the data folder {directory} is absent (BANDSTAND_DATA_DIR names it)")
     return directory
+
+
+@pytest.fixture(scope="session")
+def run_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of this run share."""
+    return folder_of_the_run(pytestconfig) or tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session")
+def cards_root(data_dir: Path, run_folder: Path) -> Path:
+    """The folder that `tests.installed_cards` exports models into, each once in a run."""
+    folder = run_folder / "cards"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +96,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def server_url(server: Server) -> str:
     """Where that server answers."""
     return server.url
+
+
+@pytest.fixture(scope="session")
+def uncached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same without the cache of features: what is asked twice is computed twice."""
+    log = tmp_path_factory.mktemp("uncached") / "server.log"
+    with serving(log, feature_cache_entries=0) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

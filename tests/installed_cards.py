@@ -2,28 +2,32 @@
 
 Some checkpoints lie in the data folder. The others are drawn from a seed: small ones of the card's
 own architecture and window. TensorFlow stays in a process of its own, which
-`python -m tests.installed_cards ROOT` is.
+`python -m tests.installed_cards ROOT` is. Each is made once in a run, by the worker that needs it
+first (the fixture `cards_root` is the folder).
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.models.card import Card
+from bandstand.models.card import Card, Source
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.base import Array
 from bandstand.settings import get_settings
+from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.export import export
+from bandstand_exporters.proof import Difference, Proof
 from harness.cards import get_card
 from harness.recordings import wav
 
@@ -83,24 +87,36 @@ INSTALLABLE = SHIPPED | WEIGHTS.keys() | DRAWN.keys()
 def install(root: Path, names: Iterable[str]) -> None:
     """Export models into `root/models`; write `root/<name>.npz`: windows, their outputs."""
     for name in names:
-        card, cache = _with_checkpoint(name, root / "checkpoints"), SourceCache(root / "cache")
-        export(card, ModelRepository(root / "models"), cache)
-        opened = import_module(f"bandstand_exporters.{card.architecture}").open_source
-        source = opened(card, cache.resolve(card.source))
-        windows = real_windows(card)
-        np.savez(root / name, windows=windows, **source.run({card.inputs[0].name: windows}))
+        with FileLock(root / f"{name}.lock"):
+            if not (root / f"{name}.npz").exists():
+                _install(root, name)
 
 
-@contextmanager
-def installing_keras(root: Path) -> Iterator[None]:
-    """Have the Keras models installed meanwhile; they are when the block ends."""
-    command = [sys.executable, "-m", "tests.installed_cards", str(root)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield
-        finally:
-            _, errors = process.communicate()
-    assert process.returncode == 0, errors[-4000:]
+def _install(root: Path, name: str) -> None:
+    card, checkpoint = get_card(name), _checkpoint(name, root / "checkpoints")
+    cache = SourceCache(root / "cache")
+    export(card, ModelRepository(root / "models"), cache, checkpoint=checkpoint)
+    opened = import_module(f"bandstand_exporters.{card.architecture}").open_source
+    source = opened(card, cache.resolve(checkpoint))
+    windows = real_windows(card)
+    half = root / f"half-{name}.npz"
+    np.savez(half, windows=windows, **source.run({card.inputs[0].name: windows}))
+    half.rename(root / f"{name}.npz")
+
+
+def copied(root: Path, names: Iterable[str], to: Path) -> None:
+    """Copy models that are installed into another repository."""
+    for name in names:
+        shutil.copytree(root / "models" / name, to / name)
+
+
+def install_keras(root: Path) -> None:
+    """Install the Keras models, and write `root/<name>.npy`: what `by_keras` says."""
+    with FileLock(root / "keras.lock"):
+        if not all((root / f"{name}.npy").exists() for name in KERAS):
+            command = [sys.executable, "-m", "tests.installed_cards", str(root)]
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert run.returncode == 0, run.stderr[-4000:]
 
 
 def answered(root: Path, name: str) -> tuple[Array, dict[str, Array]]:
@@ -116,6 +132,16 @@ def recordings(card: Card) -> list[Path]:
     return [get_settings().data_dir / name for name in names]
 
 
+def proof_of(root: Path, name: str) -> Proof:
+    """Return what the report of an installed model says of its proof."""
+    facts = ModelRepository(root / "models").report(name, 1)["proof"]
+    source, batch = (
+        {output: Difference(**difference) for output, difference in facts[kind].items()}
+        for kind in ("source_difference", "batch_difference")
+    )
+    return Proof(facts["examples"], tuple(facts["batch_sizes"]), source, batch)
+
+
 def real_windows(card: Card) -> Array:
     """Return some windows of two recordings, and silence, as the model takes them."""
     limits = DecodeLimits.from_settings(get_settings())
@@ -128,19 +154,38 @@ def real_windows(card: Card) -> Array:
     return np.concatenate(rows)
 
 
-def _with_checkpoint(name: str, folder: Path) -> Card:
-    """Return the card with the checkpoint that it has here for its source."""
+def _checkpoint(name: str, folder: Path) -> Source:
+    """Return where the checkpoint of a card is here."""
     card = get_card(name)
     if name in WEIGHTS:
         uri = f"file:{get_settings().data_dir / 'weights' / WEIGHTS[name]}"
-        source = card.source.model_copy(update={"uri": uri})
-        return card.model_copy(update={"source": source})
+        return card.source.model_copy(update={"uri": uri})
     if name in DRAWN:
         from harness.transformers_checkpoints import local
 
-        return local(card, DRAWN[name](folder / name))
-    return card
+        return local(card, DRAWN[name](folder / name)).source
+    return card.source
+
+
+def by_keras(name: str) -> Array:
+    """Return what Keras says of librosa's frames of the example windows; takes TensorFlow."""
+    import keras
+    import librosa
+
+    (samples,) = example_windows(get_card(name)).inputs.values()
+    if name == "annoteator_drum_cnn":
+        facts = {"sr": 44_100, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "fmax": 8000}
+        frames = [librosa.feature.melspectrogram(y=y, **facts) for y in samples]
+    else:
+        facts = {"sr": 22_050, "n_mfcc": 13, "n_fft": 2048, "hop_length": 512}
+        frames = [librosa.feature.mfcc(y=y, **facts).T[:126] for y in samples]
+    path = get_settings().data_dir / "weights" / KERAS[name]
+    network = keras.saving.load_model(path, compile=False)
+    return np.asarray(network(np.stack(frames)[..., None], training=False))
 
 
 if __name__ == "__main__":
-    install(Path(sys.argv[1]), KERAS)
+    folder = Path(sys.argv[1])
+    install(folder, KERAS)
+    for network in KERAS:
+        np.save(folder / f"{network}.npy", by_keras(network))

@@ -107,10 +107,23 @@ def write_graph(path: Path, encoded: bytes) -> None:
 
 @contextmanager
 def triton_serving(repository: ModelRepository, **options: Any) -> Iterator[TritonServer]:
-    """Run a server of this repository on free ports until the block ends."""
+    """Run a server of this repository on free ports until the block ends, and kill it.
+
+    Ending it gently takes seconds, and has tests of its own.
+    """
     ports = {name: free_port() for name in ("http_port", "grpc_port", "metrics_port")}
-    with running_server(ServerOptions(repository=repository.root, **ports, **options)) as server:
+    with killed_at_the_end(ServerOptions(repository=repository.root, **ports, **options)) as server:
         yield server
+
+
+@contextmanager
+def killed_at_the_end(options: ServerOptions) -> Iterator[TritonServer]:
+    """Run a server until the block ends; nothing of it is left."""
+    with running_server(options) as server:
+        try:
+            yield server
+        finally:
+            server.process.kill()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,11 @@ from typer.testing import CliRunner
 
 from bandstand.triton.server import TritonServer
 from bandstand_cli.app import app
-from harness.serving import Server, serving
+from harness.serving import Server
 from tests.paced_server import Answers, genre, paced_server
 
 # Short, and how busy this machine is fails nothing.
 QUICK = ["--seconds", "0.5", "--requests", "4", "--late-share", "1", "--p99-ms", "60000"]
-
-
-@pytest.fixture(scope="module")
-def uncached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("uncached")
-    with serving(folder / "server.log", feature_cache_entries=0) as server:
-        yield server
 
 
 def bench(*arguments: str | Path) -> tuple[int, str, str]:
@@ -32,10 +24,12 @@ def bench(*arguments: str | Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_every_scenario_against_a_real_server(uncached: Server, tmp_path: Path) -> None:
+def test_every_scenario_against_a_real_server(uncached_server: Server, tmp_path: Path) -> None:
     report, page = tmp_path / "report.json", tmp_path / "page.html"
     options = ["--rate", "4", "--levels", "1,3", "--in-flight", "4", "--json", report]
-    code, output, errors = bench("all", "--server", uncached.url, *QUICK, *options, "--html", page)
+    code, output, errors = bench(
+        "all", "--server", uncached_server.url, *QUICK, *options, "--html", page
+    )
     assert (code, errors) == (0, "")
     assert "passed" in output
     content = json.loads(report.read_text())
@@ -86,9 +80,9 @@ def test_a_server_with_its_cache_on_is_refused_unless_allowed(server_url: str) -
     assert "passed" in output
 
 
-def test_a_missed_bound_is_a_failure(uncached: Server) -> None:
+def test_a_missed_bound_is_a_failure(uncached_server: Server) -> None:
     code, output, _ = bench(
-        *("server", "--rate", "20", "--server", uncached.url, *QUICK[:6], "--p99-ms", "0.1")
+        *("server", "--rate", "20", "--server", uncached_server.url, *QUICK[:6], "--p99-ms", "0.1")
     )
     assert code == 1
     assert "p99 latency" in output

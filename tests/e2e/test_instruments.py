@@ -28,7 +28,7 @@ from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.file_server import FileServer
 from tests.file_server import serving as online
-from tests.installed_cards import install
+from tests.installed_cards import copied, install
 from tests.triton_serving import AudioClient, bytes_input, embedded_repository, triton_serving
 
 JAMENDO, AST = "tags_jamendo", "instruments_ast"
@@ -39,11 +39,12 @@ PATH = "/detect/instruments"
 
 
 @pytest.fixture(scope="module")
-def repository(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelRepository:
+def repository(cards_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelRepository:
     """The real tagger of MTG-Jamendo, an AST of random weights, and the embedded model."""
-    root = tmp_path_factory.mktemp("instruments")
-    install(root, MODELS)
-    return embedded_repository(root / "models")
+    install(cards_root, MODELS)
+    models = tmp_path_factory.mktemp("instruments") / "models"
+    copied(cards_root, MODELS, models)
+    return embedded_repository(models)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from bandstand.triton.server import TritonServer
 from harness import PROJECT_ROOT
-from harness.serving import serving
+from harness.serving import Server
 
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = ("README.md", "clients/README.md")
@@ -34,12 +33,8 @@ class Servers:
 
 
 @pytest.fixture(scope="module")
-def servers(
-    triton_server: TritonServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Servers]:
-    log = tmp_path_factory.mktemp("readme") / "log"
-    with serving(log, feature_cache_entries=0) as server:
-        yield Servers(server.url, triton_server.grpc_address)
+def servers(triton_server: TritonServer, uncached_server: Server) -> Servers:
+    return Servers(uncached_server.url, triton_server.grpc_address)
 
 
 def run(language: str, code: str, servers: Servers) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 
 import httpx
 
 from harness.recordings import tone
 from harness.serving import serving
+from tests.gauges import gauge, until_inside
 
 
-async def _computed(client: httpx.AsyncClient) -> int:
-    text = (await client.get("/metrics")).text
-    found = re.search(r'bandstand_stage_seconds_count\{stage="front_end"\} (\d+)', text)
-    return int(float(found.group(1))) if found else 0
+async def _computed(client: httpx.AsyncClient) -> float:
+    return await gauge(client, 'stage_seconds_count{stage="front_end"}')
 
 
 async def test_queued_requests_of_gone_clients_cost_nothing(tmp_path: Path) -> None:
@@ -29,11 +27,11 @@ async def test_queued_requests_of_gone_clients_cost_nothing(tmp_path: Path) -> N
             stay = [
                 asyncio.create_task(client.post("/predict", content=content)) for content in long
             ]
-            await asyncio.sleep(0.3)
+            await until_inside(client, worked_on=len(long))
             leave = [
                 asyncio.create_task(client.post("/predict", content=content)) for content in short
             ]
-            await asyncio.sleep(0.3)
+            await until_inside(client, worked_on=len(long), waiting=len(short))
             assert not any(task.done() for task in stay), "the machine is too fast for this test"
             for task in leave:
                 task.cancel()

@@ -12,6 +12,7 @@ import psutil
 from bandstand_bentos.wiring import PREPROCESSOR
 from harness.recordings import tone
 from harness.serving import STOP_SECONDS, serving
+from tests.gauges import until_inside
 
 
 async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
                 asyncio.create_task(client.post("/predict", content=content))
                 for content in recordings
             ]
-            await asyncio.sleep(0.7)
+            await until_inside(client, worked_on=len(recordings))
             assert not any(request.done() for request in requests)
             assert server.worker(PREPROCESSOR).is_running()
             server.process.send_signal(signal.SIGTERM)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bandstand.models.repository import ModelRepository
-from bandstand.triton.server import ServerOptions, TritonServer, running_server
+from bandstand.triton.server import ServerOptions, TritonServer
 from bandstand_bentos.wiring import GATEWAY
 from harness.recordings import tone
 from harness.serving import Server, serving
@@ -22,6 +22,7 @@ from tests.triton_serving import (
     embedded_repository,
     halted,
     install_waveform_model,
+    killed_at_the_end,
     triton_serving,
 )
 
@@ -127,7 +128,7 @@ async def until_in_flight(client: httpx.AsyncClient, count: int) -> None:
 
 @asynccontextmanager
 async def started_again(options: ServerOptions) -> AsyncIterator[TritonServer]:
-    running = running_server(options)
+    running = killed_at_the_end(options)
     server = await asyncio.to_thread(running.__enter__)
     try:
         yield server

@@ -27,6 +27,8 @@ OPTIONS = {
 }
 Tables = dict[str, list[list[Any]]]
 
+pytestmark = pytest.mark.release
+
 
 def start(name: str, results: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -13,7 +13,10 @@ from harness import PROJECT_ROOT
 from tests.paced_server import genre, paced_server
 
 # Looked for, not imported: importing it would patch the standard library of all tests.
-pytestmark = pytest.mark.skipif(find_spec("locust") is None, reason="Locust is not installed")
+pytestmark = [
+    pytest.mark.release,
+    pytest.mark.skipif(find_spec("locust") is None, reason="Locust is not installed"),
+]
 
 
 def locust(url: str) -> tuple[int, list[dict[str, object]], str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 
 from harness.recordings import tone
-from harness.serving import serving
+from harness.serving import Server, serving
+from tests.gauges import until_inside, until_ready
 
 
 async def _statuses(url: str, requests: int, concurrency: int) -> Counter[int]:
@@ -27,10 +28,9 @@ async def _statuses(url: str, requests: int, concurrency: int) -> Counter[int]:
     return seen
 
 
-async def test_nothing_is_lost_at_concurrency_32(tmp_path: Path) -> None:
-    with serving(tmp_path / "server.log", feature_cache_entries=0) as server:
-        # More than the 100 calls after which a connection used to be closed under others.
-        assert await _statuses(server.url, requests=300, concurrency=32) == {200: 300}
+async def test_nothing_is_lost_at_concurrency_32(uncached_server: Server) -> None:
+    # More than the 100 calls after which a connection used to be closed under others.
+    assert await _statuses(uncached_server.url, requests=300, concurrency=32) == {200: 300}
 
 
 async def test_a_full_house_refuses_with_429(tmp_path: Path) -> None:
@@ -58,5 +58,5 @@ async def test_a_short_deadline_is_told_as_504(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             answer = await client.post("/predict", content=tone(300.0))
             assert (answer.status_code, answer.json()["error_type"]) == (504, "deadline_exceeded")
-            await asyncio.sleep(4)
-            assert (await client.get("/readyz")).status_code == 200
+            await until_inside(client, worked_on=0)
+            await until_ready(client)

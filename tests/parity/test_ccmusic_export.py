@@ -17,12 +17,14 @@ from bandstand.models.source import SourceCache
 from bandstand.runners.load import load_runner
 from bandstand_exporters.ccmusic import LABELS, PICTURE_SIZE, build_network, draw
 from bandstand_exporters.example_windows import example_windows
-from bandstand_exporters.export import Exported, export
+from bandstand_exporters.export import export
 from bandstand_exporters.librosa_front_end import librosa_log_mel
 from bandstand_exporters.mel_picture import MelPicture
+from bandstand_exporters.proof import Proof
 from harness.cards import get_card
 from harness.cnn_checkpoints import ImageNetwork, alexnet, vgg19, write_image_network
 from harness.transformers_checkpoints import local
+from tests.installed_cards import install, proof_of
 
 CARD = get_card("genre_ccmusic")
 NARROW = 1 / 16
@@ -98,25 +100,22 @@ def specshow(decibels: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def exported(
-    data_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Card, ModelRepository, Exported]:
-    folder = tmp_path_factory.mktemp("ccmusic")
-    path = write_image_network(folder / "save.pt", vgg19(width=NARROW))
-    card, repository = local(CARD, path), ModelRepository(folder / "models")
-    return card, repository, export(card, repository, SourceCache(folder / "cache"))
+def exported(cards_root: Path) -> tuple[Card, ModelRepository, Proof]:
+    """VGG-19 with norms, as narrow as above."""
+    install(cards_root, [CARD.name])
+    return CARD, ModelRepository(cards_root / "models"), proof_of(cards_root, CARD.name)
 
 
 def test_the_graph_answers_as_torch_does(
-    exported: tuple[Card, ModelRepository, Exported],
+    exported: tuple[Card, ModelRepository, Proof],
 ) -> None:
-    proof = exported[2].report.proof
+    proof = exported[2]
     assert proof.batch_sizes == (1, 3, 8)
     assert proof.source_difference["logits"].relative < 1e-4
     assert proof.batch_difference["logits"].relative < 1e-4
 
 
-def test_both_runtimes_agree(exported: tuple[Card, ModelRepository, Exported]) -> None:
+def test_both_runtimes_agree(exported: tuple[Card, ModelRepository, Proof]) -> None:
     card, repository, _ = exported
     installed = repository.latest(card.name)
     card = installed.card()
@@ -130,7 +129,7 @@ def test_both_runtimes_agree(exported: tuple[Card, ModelRepository, Exported]) -
     np.testing.assert_allclose(*logits, rtol=1e-4, atol=card.tolerance.absolute)
 
 
-def test_labels_stay_with_the_model(exported: tuple[Card, ModelRepository, Exported]) -> None:
+def test_labels_stay_with_the_model(exported: tuple[Card, ModelRepository, Proof]) -> None:
     card, repository, _ = exported
     assert card.labels == ()
     assert repository.latest(card.name).card().labels == LABELS[16]

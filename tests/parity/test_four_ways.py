@@ -36,7 +36,7 @@ from tests.installed_cards import (
     KERAS,
     answered,
     install,
-    installing_keras,
+    install_keras,
     recordings,
 )
 from tests.triton_serving import triton_serving
@@ -45,14 +45,13 @@ RUNTIME: Final = "onnxruntime"  # bf16, where a card prefers it, is another arit
 
 
 @pytest.fixture(scope="module")
-def installed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(cards_root: Path) -> Path:
     """A folder with every model, and the source frameworks' answers."""
     if find_spec("tensorflow") is None:
         pytest.skip("TensorFlow is not installed: pip install 'bandstand[keras]'")
-    root = tmp_path_factory.mktemp("cards")
-    with installing_keras(root):
-        install(root, sorted(INSTALLABLE - KERAS.keys()))
-    return root
+    install_keras(cards_root)
+    install(cards_root, sorted(INSTALLABLE - KERAS.keys()))
+    return cards_root
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,12 @@
 """The Keras networks say the same in Keras on librosa's frames and as graphs of waveforms.
 
-TensorFlow is heavy and stays in a process of its own, which exports both cards and writes down what
-Keras itself answers.
+TensorFlow is heavy and stays in a process of its own, `tests/installed_cards.py`, which exports
+both cards and writes down what Keras itself answers.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import textwrap
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from bandstand.settings import get_settings
 from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.weights import model_files
 from harness.cards import get_card
+from tests.installed_cards import install_keras
 
 CARDS = {
     "annoteator_drum_cnn": "annoteator_complete_network.h5",
@@ -41,50 +39,20 @@ ANNOTATED = {"KD": "kick", "SD": "snare"}
 LEVEL = 0.25
 """Without a logarithm the network hears levels, and soft drums best: see docs/models.md."""
 
-EXPORT = """
-    import json, sys
-    from pathlib import Path
-    import numpy as np
-    from harness.cards import get_card
-    from bandstand.models.repository import ModelRepository
-    from bandstand.models.source import SourceCache
-    from bandstand_exporters.export import export
-    from bandstand_exporters.example_windows import example_windows
-    root, cards = Path(sys.argv[1]), json.loads(sys.argv[2])
-    for name, checkpoint in cards.items():
-        card = get_card(name)
-        source = card.source.model_copy(update={"uri": "file:" + checkpoint})
-        export(card, ModelRepository(root), SourceCache(root / "cache"), checkpoint=source)
-    import keras, librosa
-    drum, genre = map(get_card, cards)
-    (samples,) = example_windows(drum).inputs.values()
-    mel = [librosa.feature.melspectrogram(y=y, sr=44100, n_fft=2048, hop_length=512, n_mels=128,
-                                          fmax=8000)[..., None] for y in samples]
-    (samples,) = example_windows(genre).inputs.values()
-    mfcc = [librosa.feature.mfcc(y=y, sr=22050, n_mfcc=13, n_fft=2048, hop_length=512)
-            for y in samples]
-    mfcc = [coefficients.T[:126, :, None] for coefficients in mfcc]
-    for (name, checkpoint), pictures in zip(cards.items(), (mel, mfcc)):
-        network = keras.saving.load_model(checkpoint, compile=False)
-        np.save(root / f"{name}.npy", np.asarray(network(np.stack(pictures), training=False)))
-"""
+
+@pytest.fixture(scope="module")
+def exported(cards_root: Path) -> Path:
+    """A repository with both models."""
+    if find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed: pip install 'bandstand[keras]'")
+    install_keras(cards_root)
+    return cards_root / "models"
 
 
 @pytest.fixture(scope="module")
-def exported(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with both models, and `<card>.npy`: the probabilities by Keras."""
-    if find_spec("tensorflow") is None:
-        pytest.skip("TensorFlow is not installed: pip install 'bandstand[keras]'")
-    root = tmp_path_factory.mktemp("keras")
-    checkpoints = {name: str(data_dir / "weights" / file) for name, file in CARDS.items()}
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(EXPORT), root, json.dumps(checkpoints)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
-    return root
+def by_keras(exported: Path) -> Callable[[str], Array]:
+    """The probabilities by Keras of a card's example windows."""
+    return lambda name: np.load(exported.parent / f"{name}.npy")
 
 
 def runner_of(root: Path, card: Card, **options: Any) -> Runner:
@@ -92,11 +60,13 @@ def runner_of(root: Path, card: Card, **options: Any) -> Runner:
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_the_graph_says_what_keras_says(exported: Path, name: str) -> None:
+def test_the_graph_says_what_keras_says(
+    exported: Path, by_keras: Callable[[str], Array], name: str
+) -> None:
     card = get_card(name)
     logits = runner_of(exported, card).run(example_windows(card).inputs)["logits"]
     probabilities = activate(card, logits)
-    np.testing.assert_allclose(probabilities, np.load(exported / f"{name}.npy"), atol=2e-5)
+    np.testing.assert_allclose(probabilities, by_keras(name), atol=2e-5)
 
 
 @pytest.mark.parametrize("name", CARDS)
