@@ -48,7 +48,7 @@ async def _read_multipart(request: Request) -> tuple[bytes, dict[str, Any]]:
         await form.close()
 
 
-async def _read_address(request: Request, limits: FetchLimits) -> tuple[bytes, dict[str, Any]]:
+async def _read_address(request: Request) -> tuple[str, dict[str, Any]]:
     try:
         content = json.loads(await request.body())
     except (ValueError, RecursionError) as error:
@@ -59,8 +59,7 @@ async def _read_address(request: Request, limits: FetchLimits) -> tuple[bytes, d
         address = _AudioAddress.model_validate({_ADDRESS: content.pop(_ADDRESS, None)})
     except ValidationError as error:
         raise MalformedRequestError(f"{_ADDRESS}: {error.errors()[0]['msg']}") from None
-    with stage("fetch"):
-        return await fetch(address.audio_url, limits), content
+    return address.audio_url, content
 
 
 async def read_intake(
@@ -82,7 +81,10 @@ async def read_intake(
     if media == "multipart/form-data":
         audio, fields = await _read_multipart(request)
     elif media == "application/json":
-        audio, fields = await _read_address(request, limits)
+        address, fields = await _read_address(request)
+        options = read_options(operation, {**fields, **query})  # before anything is fetched
+        with stage("fetch"):
+            return Intake(await fetch(address, limits), options)
     else:
         audio, fields = await request.body(), {}
     return Intake(audio, read_options(operation, {**fields, **query}))

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,6 +40,20 @@ _LOAD_BODY = {
 }
 
 
+async def _no_query(request: Request) -> None:
+    """Refuse query parameters: these routes have none, and an ignored one misleads.
+
+    Raises:
+        MalformedRequestError: there are some.
+    """
+    if request.query_params:
+        unknown = ", ".join(request.query_params)
+        raise MalformedRequestError(f"{unknown}: {request.url.path} has no query parameters")
+
+
+_NO_QUERY = [Depends(_no_query)]
+
+
 class LoadOptions(BaseModel):
     """What may be asked for when a model is loaded."""
 
@@ -56,7 +70,13 @@ def add_model_routes(app: FastAPI) -> None:
 
 
 def _add_listing(app: FastAPI) -> None:
-    @app.get("/models", response_model=ModelList, summary="Every model, installed or not")
+    @app.get(
+        "/models",
+        response_model=ModelList,
+        responses={400: REFUSALS[400]},
+        summary="Every model, installed or not",
+        dependencies=_NO_QUERY,
+    )
     async def models(request: Request) -> Response:
         surface: Surface = request.app.state.surface
         return json_response(
@@ -66,8 +86,9 @@ def _add_listing(app: FastAPI) -> None:
     @app.get(
         "/models/{name}/metrics",
         response_model=ModelMetrics,
-        responses={404: REFUSALS[404]},
+        responses={400: REFUSALS[400], 404: REFUSALS[404]},
         summary="A model's measured quality and its export's proof",
+        dependencies=_NO_QUERY,
     )
     async def model_metrics(request: Request, name: str) -> Response:
         surface: Surface = request.app.state.surface
@@ -86,6 +107,7 @@ def _add_control(app: FastAPI) -> None:
         responses=_CONTROL_REFUSALS,
         openapi_extra=_LOAD_BODY,
         summary="Serve a model, or another version of it; nothing in flight is lost",
+        dependencies=_NO_QUERY,
     )
     async def load(request: Request, name: str) -> Response:
         surface = _for_administrators(request)
@@ -98,6 +120,7 @@ def _add_control(app: FastAPI) -> None:
         response_model=ModelSummary,
         responses=_CONTROL_REFUSALS,
         summary="Stop serving a model, once what was begun with it is answered",
+        dependencies=_NO_QUERY,
     )
     async def unload(request: Request, name: str) -> Response:
         surface = _for_administrators(request)

@@ -125,6 +125,22 @@ def test_the_description_names_every_path(http: httpx.Client) -> None:
     assert http.get("/docs").status_code == 200
 
 
+def test_what_is_not_declared_is_refused_wherever_it_stands(http: httpx.Client) -> None:
+    audio = tone(1.0)
+    answers = {
+        "topk": http.post("/predict?topk=5", content=audio),
+        "top": http.post("/predict", files={"file": ("a.wav", audio)}, data={"top": "5"}),
+        "limit": http.post("/predict", json={"audio_url": "https://127.0.0.1/", "limit": 5}),
+        "threshold": http.post("/analyze/features?threshold=0.5", content=audio),
+        "page": http.get("/models?page=2"),
+    }
+    for name, answer in answers.items():
+        refusal = read(Refusal, answer.json())
+        assert (answer.status_code, refusal.error_type) == (400, "malformed_request"), name
+        assert refusal.error.startswith(name)
+    assert "model_name, top_k" in answers["topk"].json()["error"]
+
+
 NAN = np.full((22_050, 1), np.nan, np.float32)
 REFUSED = {
     "empty body": (b"", 422, "empty_audio"),
