@@ -191,7 +191,7 @@ def _extra_with(package: str) -> str:
     """Return the extra that brings a package; they are called alike where it matters."""
     for requirement in requires("bandstand") or []:
         found = re.match(rf"{re.escape(package)}\b.*extra == ['\"](\w+)['\"]", requirement)
-        if found:
+        if found and found[1] != "dev":
             return found[1]
     return "export"
 
