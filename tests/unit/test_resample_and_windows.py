@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandstand.audio.waveform import Waveform, cut_windows, resample
+from bandstand.audio.waveform import Waveform, resample
+from bandstand.audio.windows import cut_windows
 from bandstand.errors import AudioTooShortError
-from bandstand.models.card import Window
+from bandstand.models.card import HopWindow
 
 
 def waveform(samples: int, sample_rate: int = 1000, *, truncated: bool = False) -> Waveform:
@@ -58,7 +59,7 @@ def test_the_same_rate_is_the_same_waveform() -> None:
     ],
 )
 def test_only_a_tail_that_nothing_covers_gets_a_window(samples: int, coverage: list[float]) -> None:
-    window = Window(sample_rate=1000, seconds=1.0, hop_seconds=0.5)
+    window = HopWindow(sample_rate=1000, seconds=1.0, hop_seconds=0.5)
     windows = cut_windows(waveform(samples), window)
     assert windows.batch.shape == (len(coverage), 1000)
     np.testing.assert_allclose(windows.coverage, coverage, rtol=1e-6)
@@ -67,7 +68,7 @@ def test_only_a_tail_that_nothing_covers_gets_a_window(samples: int, coverage: l
 @settings(max_examples=200, deadline=None)
 @given(samples=st.integers(1, 500), length=st.integers(1, 200), hop=st.integers(1, 300))
 def test_windows_hold_the_recording_and_then_zeros(samples: int, length: int, hop: int) -> None:
-    window = Window(sample_rate=1000, seconds=length / 1000, hop_seconds=hop / 1000)
+    window = HopWindow(sample_rate=1000, seconds=length / 1000, hop_seconds=hop / 1000)
     original = waveform(samples)
     windows = cut_windows(original, window)
     assert windows.batch.dtype == windows.coverage.dtype == np.float32
@@ -84,13 +85,13 @@ def test_windows_hold_the_recording_and_then_zeros(samples: int, length: int, ho
 
 
 def test_too_short_says_how_long_it_must_be() -> None:
-    window = Window(sample_rate=1000, seconds=1.0, hop_seconds=1.0, minimum_seconds=0.25)
+    window = HopWindow(sample_rate=1000, seconds=1.0, hop_seconds=1.0, minimum_seconds=0.25)
     assert len(cut_windows(waveform(250), window).batch) == 1
     with pytest.raises(AudioTooShortError, match=r"at least 0\.25 s"):
         cut_windows(waveform(249), window)
 
 
 def test_another_rate_is_the_callers_mistake() -> None:
-    window = Window(sample_rate=22_050, seconds=1.0, hop_seconds=1.0)
+    window = HopWindow(sample_rate=22_050, seconds=1.0, hop_seconds=1.0)
     with pytest.raises(ValueError, match="1000 Hz"):
         cut_windows(waveform(5000), window)
