@@ -100,9 +100,14 @@ class FeatureCache:
 
     def put(self, key: tuple[str, str], features: PreparedRows, audio: AudioMetadata) -> None:
         """Keep a copy of `features`, forgetting those unused for longest if need be."""
-        # The rows are a view of the whole answer, which would stay in memory with them. What comes
+        # The arrays are views of the whole answer, which would stay in memory with them. What comes
         # from the cache takes no time.
-        copy = replace(features, rows=features.rows.copy(), timings_ms=dict.fromkeys(STAGES, 0.0))
+        copy = PreparedRows(
+            features.rows.copy(),
+            features.starts_seconds.copy(),
+            features.durations_seconds.copy(),
+            timings_ms=dict.fromkeys(STAGES, 0.0),
+        )
         self._kept[key] = KeptFeatures(copy, audio)
         self._kept.move_to_end(key)
         while len(self._kept) > self._entries:
