@@ -3,7 +3,7 @@
 One channel is the mean of all. Two are the first two of what has two, twice the only one of mono,
 and of more channels the downmix of ITU-R BS.775-3, annex 4, scaled so that nothing is louder than
 its loudest channel: on each side the front channel counts 1, centre and surround channels 0.707;
-low-frequency effects are left out, and channels without a known place count as centre channels.
+low-frequency effects are left out, and channels without a known place are on both sides.
 """
 
 from __future__ import annotations
@@ -90,11 +90,17 @@ def channel_weights(layout_name: str, channels: int, side: Side) -> tuple[tuple[
         return everything
     if channels <= _STEREO:
         return ((0 if side == "left" else channels - 1, 1.0),)
+    try:
+        places = [place.name for place in AudioLayout(layout_name).channels]
+    except ValueError:  # a layout of a file's own making
+        places = []
+    if len(places) != channels:
+        return everything
     front, other = (_LEFT_FRONT, _RIGHT) if side == "left" else (_RIGHT_FRONT, _LEFT)
     weights = tuple(
-        (index, 1.0 if place.name in front else _ATTENUATED)
-        for index, place in enumerate(AudioLayout(layout_name).channels)
-        if place.name not in other | _EFFECTS
+        (index, 1.0 if place in front else _ATTENUATED)
+        for index, place in enumerate(places)
+        if place not in other | _EFFECTS
     )
     return weights or everything
 

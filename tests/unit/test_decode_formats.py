@@ -226,9 +226,12 @@ def test_more_channels_are_mixed_to_two_by_their_places(layout: str) -> None:
     np.testing.assert_allclose(mono, samples.mean(axis=1), atol=1e-6)
 
 
-def test_channels_without_a_place_are_on_both_sides() -> None:
-    assert channel_weights("3 channels", 3, "left") == channel_weights("3 channels", 3, "right")
-    assert [index for index, _ in channel_weights("3 channels", 3, "left")] == [0, 1, 2]
+@pytest.mark.parametrize("layout", ["3 channels", "5.1", "of a file's own making", ""])
+def test_channels_without_a_known_place_are_on_both_sides(layout: str) -> None:
+    for side in ("left", "right"):
+        weights = channel_weights(layout, 3, side)
+        assert [index for index, _ in weights] == [0, 1, 2]
+        assert len({weight for _, weight in weights}) == 1
 
 
 def test_eight_channels_take_no_more_memory_than_two() -> None:

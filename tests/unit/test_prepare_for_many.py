@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 
 import av
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from bandstand.audio.decode import DecodeLimits, decode
 from bandstand.errors import AudioTooShortError, NoOnsetError
 from bandstand.models.card import Card, InputSpecification
+from bandstand.models.catalogue import Catalogue
+from bandstand.pipelines.model_output import run_model, run_prepared
 from bandstand.pipelines.prepare import LocalPreparation, prepare
 from bandstand.pipelines.prepared import STAGES, PreparedRecording, PreparedRows
+from bandstand.runners.loaded import load_model
 from bandstand.runners.wire import pack, unpack
 from bandstand.settings import Settings
 from bandstand_bentos.prepared_block import to_block
@@ -188,3 +192,18 @@ async def test_cached_features_do_not_hold_the_block_they_came_in() -> None:
     assert kept is not None
     for array in (kept.features.rows, kept.features.starts_seconds):
         assert array.flags.owndata
+
+
+async def test_a_model_says_the_same_alone_and_beside_others(groove: bytes) -> None:
+    settings = Settings(runtime="onnxruntime")
+    model = load_model(Catalogue.from_settings(settings).serving(FEATURES.name), settings)
+    preparation = LocalPreparation(LIMITS)
+    try:
+        alone = await run_model(preparation, model, groove, perf_counter())
+        recording = await preparation.prepare(groove, (MFCC, model.card))
+        beside = await run_prepared(model, recording.of(model.card), perf_counter())
+    finally:
+        await model.aclose()
+    np.testing.assert_array_equal(beside.scores, alone.scores)
+    assert beside.audio == alone.audio
+    assert beside.stages_ms.keys() == alone.stages_ms.keys() > set(STAGES)
