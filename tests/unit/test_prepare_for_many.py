@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -17,9 +18,9 @@ from bandstand.pipelines.model_output import run_model, run_prepared
 from bandstand.pipelines.prepare import LocalPreparation, prepare
 from bandstand.pipelines.prepared import STAGES, PreparedRecording, PreparedRows
 from bandstand.runners.loaded import load_model
-from bandstand.runners.wire import pack, unpack
+from bandstand.runners.wire import unpack
 from bandstand.settings import Settings
-from bandstand_bentos.prepared_block import to_block
+from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from harness.cards import get_card, load_cards, tiny_card
 from harness.recordings import tone, wav
@@ -40,21 +41,25 @@ def stereo_card() -> Card:
 ALL = (*load_cards().values(), stereo_card())
 
 
-class Preprocessor:
-    """Answers blocks as the preprocessor does, and notes what it was asked and answered."""
+class Worker:
+    """The preprocessor without its socket; notes what it was asked, and how many arrays it gave."""
 
     def __init__(self) -> None:
         self.asked: list[list[InputSpecification]] = []
         self.answered_arrays: list[int] = []
+        self._inner = Preprocessor.inner()
+        self._context = SimpleNamespace(request=SimpleNamespace(is_disconnected=self._is_gone))
+
+    async def _is_gone(self) -> bool:
+        return False
 
     async def __call__(self, block: bytes) -> bytes:
-        arrays, facts = unpack(block)
-        wanted = [InputSpecification.model_validate(each) for each in facts["wanted"]]
-        self.asked.append(wanted)
-        prepared = prepare(arrays["audio"].tobytes(), wanted, LIMITS)
-        answered, told = to_block(prepared, [each.key for each in wanted])
-        self.answered_arrays.append(len(answered))
-        return pack(answered, told)
+        _, facts = unpack(block)
+        self.asked.append([InputSpecification.model_validate(each) for each in facts["wanted"]])
+        answer = await Preprocessor.apis["prepare"].func(self._inner, block, self._context)
+        arrays, _ = unpack(answer)
+        self.answered_arrays.append(len(arrays))
+        return answer
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +149,7 @@ def test_no_card_needs_no_window(groove: bytes) -> None:
 async def test_one_block_brings_all_of_it_and_equal_arrays_once(
     together: PreparedRecording, groove: bytes
 ) -> None:
-    preprocessor = Preprocessor()
+    preprocessor = Worker()
     remote = RemotePreparation("preprocessor", preprocessor, FeatureCache(0))
     recording = await remote.prepare(groove, ALL)
     for card in ALL:
@@ -157,7 +162,7 @@ async def test_one_block_brings_all_of_it_and_equal_arrays_once(
 
 
 async def test_a_refusal_crosses_the_wire_for_its_card_alone() -> None:
-    remote = RemotePreparation("preprocessor", Preprocessor(), FeatureCache(4))
+    remote = RemotePreparation("preprocessor", Worker(), FeatureCache(4))
     for _ in range(2):  # a refusal is not kept in the cache either
         recording = await remote.prepare(tone(0.7), (MFCC, FEATURES))
         assert len(recording.of(MFCC).durations_seconds) == 1
@@ -166,7 +171,7 @@ async def test_a_refusal_crosses_the_wire_for_its_card_alone() -> None:
 
 
 async def test_only_what_the_cache_lacks_is_asked_for() -> None:
-    preprocessor, cache = Preprocessor(), FeatureCache(4)
+    preprocessor, cache = Worker(), FeatureCache(4)
     remote = RemotePreparation("preprocessor", preprocessor, cache)
     audio = tone(2.0)
     first = await remote.prepare(audio, (FEATURES, MFCC))
@@ -186,7 +191,7 @@ async def test_only_what_the_cache_lacks_is_asked_for() -> None:
 
 async def test_cached_features_do_not_hold_the_block_they_came_in() -> None:
     cache = FeatureCache(4)
-    remote = RemotePreparation("preprocessor", Preprocessor(), cache)
+    remote = RemotePreparation("preprocessor", Worker(), cache)
     recording = await remote.prepare(tone(2.0), (FEATURES, MFCC))
     kept = cache.get((recording.audio.sha256, FEATURES.input_specification.key))
     assert kept is not None
