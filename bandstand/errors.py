@@ -156,6 +156,13 @@ class AudioTooShortError(BandstandError):
     error_type = "audio_too_short"
 
 
+class NoOnsetError(BandstandError):
+    """No onset was found, and the model takes windows at onsets: it has nothing to answer to."""
+
+    status = 422
+    error_type = "no_onset"
+
+
 class NonFiniteAudioError(BandstandError):
     """Float samples that are NaN or infinite."""
 

@@ -90,7 +90,7 @@ class InProcess:
         return Turn(cpu_ms=1e3 * used / requests, per_second=requests / taken)
 
     def _answer(self) -> None:
-        self.runner.run(prepare(self.audio, self.card, self.limits).inputs)
+        self.runner.run(prepare(self.audio, (self.card,), self.limits).of(self.card).inputs)
 
 
 @dataclass(slots=True)

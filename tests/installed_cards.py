@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from bandstand.audio.decode import DecodeLimits
+from bandstand.errors import NoOnsetError
 from bandstand.models.card import Card, Source
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache
@@ -145,13 +146,19 @@ def proof_of(root: Path, name: str) -> Proof:
 def real_windows(card: Card) -> Array:
     """Return some windows of two recordings, and silence, as the model takes them."""
     limits = DecodeLimits.from_settings(get_settings())
-    silence = wav(np.zeros((card.window.samples, 1)), card.window.sample_rate)
     rows = []
-    for audio in (*(path.read_bytes() for path in recordings(card)), silence):
-        (windows,) = prepare(audio, card, limits).inputs.values()
+    for audio in (*(path.read_bytes() for path in recordings(card)), _silence(card)):
+        try:
+            (windows,) = prepare(audio, (card,), limits).of(card).inputs.values()
+        except NoOnsetError:
+            windows = np.zeros((1, *card.inputs[0].shape), np.float32)
         count = min(WINDOWS_PER_RECORDING, len(windows))
         rows.append(windows[np.linspace(0, len(windows) - 1, count).astype(int)])
     return np.concatenate(rows)
+
+
+def _silence(card: Card) -> bytes:
+    return wav(np.zeros((card.window.samples, 1)), card.window.sample_rate)
 
 
 def _checkpoint(name: str, folder: Path) -> Source:

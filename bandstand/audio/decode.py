@@ -1,4 +1,4 @@
-"""From encoded bytes to a mono waveform, by what the bytes are and never by what they are called.
+"""From encoded bytes to waveforms, by what the bytes are and never by what they are called.
 
 FFmpeg (through PyAV) decodes, inside narrow bounds: only the containers and codecs listed here, so
 that no playlist, image sequence or concatenation script is ever opened; no protocol at all, so that
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import av
@@ -29,6 +29,7 @@ from bandstand.errors import (
     PayloadTooLargeError,
     UnsupportedAudioError,
 )
+from bandstand.models.card import Channels
 from bandstand.settings import Settings
 
 SUPPORTED = "WAV, AIFF, FLAC, MP3, Ogg (Vorbis, Opus, FLAC), AAC, M4A/MP4 or WebM/Matroska"
@@ -88,12 +89,13 @@ class DecodeLimits:
         )
 
 
-def decode(data: bytes, limits: DecodeLimits) -> Waveform:
-    """Decode the first audio stream of the content to mono at its own rate.
+def decode(data: bytes, limits: DecodeLimits, *, channels: Channels = 1) -> Waveform:
+    """Decode the first audio stream of the content at its own rate, to mono or to two channels.
 
-    Channels are averaged; integers are scaled by their full range (int16 / 32768). Encoder delay
-    and padding are cut off where the container declares them. Content that breaks off or has
-    broken packets gives what could be decoded, marked `truncated`.
+    For mono, channels are averaged. Two channels are kept as they are; mono gives the same twice,
+    and more are mixed as `bandstand.audio.mixdown` says. Integers are scaled by their full range
+    (int16 / 32768). Encoder delay and padding are cut off where the container declares them.
+    Content that breaks off or has broken packets gives what could be decoded, marked `truncated`.
 
     Raises:
         EmptyAudioError: no byte, or no sample.
@@ -102,6 +104,22 @@ def decode(data: bytes, limits: DecodeLimits) -> Waveform:
         UnsupportedAudioError: channels or rate outside the limits, or a rate that changes.
         AudioTooLongError: longer than the limits allow; found before the excess is decoded.
         NonFiniteAudioError: NaN or infinite samples.
+    """
+    return decode_channels(data, limits, {channels})[channels]
+
+
+def decode_channels(
+    data: bytes, limits: DecodeLimits, wanted: Collection[Channels]
+) -> dict[Channels, Waveform]:
+    """Decode the content once, and return a waveform for each wanted number of channels.
+
+    Args:
+        data: encoded content.
+        limits: what is accepted.
+        wanted: at least one number of channels.
+
+    Raises:
+        BandstandError: as `decode`.
     """
     if not data:
         raise EmptyAudioError("the audio is empty: zero bytes")
@@ -117,14 +135,14 @@ def decode(data: bytes, limits: DecodeLimits) -> Waveform:
         ) from error
     # Damaged floats may be NaN or overflow on the way; they are found at the end.
     with container, np.errstate(over="ignore", invalid="ignore"):
-        decoding = _Decoding(container, data, limits)
+        decoding = _Decoding(container, data, limits, wanted)
         decoding.run()
-        return Waveform(
-            samples=decoding.mixdown.finish(),
-            sample_rate=decoding.sample_rate,
-            sha256=hashlib.sha256(data).hexdigest(),
-            truncated=decoding.is_truncated,
-        )
+        rate, truncated = decoding.sample_rate, decoding.is_truncated
+        sha256 = hashlib.sha256(data).hexdigest()
+        return {
+            mixdown.channels: Waveform(mixdown.finish(), rate, sha256, truncated)
+            for mixdown in decoding.mixdowns
+        }
 
 
 class _Content(io.BytesIO):
@@ -143,15 +161,21 @@ class _Content(io.BytesIO):
 class _Decoding:
     """One pass over one container, from its first packet to its last."""
 
-    def __init__(self, container: InputContainer, data: bytes, limits: DecodeLimits) -> None:
-        self.mixdown = Mixdown(_UNKNOWN_LENGTH_CAPACITY)
+    def __init__(
+        self,
+        container: InputContainer,
+        data: bytes,
+        limits: DecodeLimits,
+        wanted: Collection[Channels],
+    ) -> None:
+        self.mixdowns = [Mixdown(channels, _UNKNOWN_LENGTH_CAPACITY) for channels in wanted]
         self._container = container
         self._data = data
         self._limits = limits
         self._stream = _first_audio_stream(container)
         context = self._stream.codec_context
         # The container's word; the first frame's counts.
-        self._layout = FrameLayout(context.sample_rate, context.channels, sample_format="")
+        self._layout = FrameLayout(context.sample_rate, context.channels, "", "")
         self._promised: float | None = None
         self._is_broken = False
 
@@ -161,9 +185,14 @@ class _Decoding:
         return self._layout.sample_rate
 
     @property
+    def count(self) -> int:
+        """Samples so far, of each channel."""
+        return self.mixdowns[0].count
+
+    @property
     def is_truncated(self) -> bool:
         """After `run`: the content broke, or ended before its header says."""
-        seconds = self.mixdown.count / self.sample_rate
+        seconds = self.count / self.sample_rate
         return self._is_broken or breaks_off(self._data, self._promised, seconds)
 
     def run(self) -> None:
@@ -178,7 +207,7 @@ class _Decoding:
                 continue
             for frame in frames:
                 self._append(frame)
-        if self.mixdown.count == 0:
+        if self.count == 0:
             if self._is_broken:
                 raise NotAudioError("nothing in the content could be decoded as audio")
             raise EmptyAudioError("the audio is empty: there is no sample in it")
@@ -198,20 +227,23 @@ class _Decoding:
         self._promised = promised_seconds(self._container, self._stream, self._data, first.pos)
         if self._promised is not None:
             self._check_length(self._promised)
-            self.mixdown = Mixdown(round(self._promised * self.sample_rate))
+            capacity = round(self._promised * self.sample_rate)
+            self.mixdowns = [Mixdown(each.channels, capacity) for each in self.mixdowns]
 
     def _append(self, frame: AudioFrame) -> None:
-        layout = FrameLayout(frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        places = frame.layout
+        layout = FrameLayout(frame.sample_rate, places.nb_channels, frame.format.name, places.name)
         if layout != self._layout:
-            if self.mixdown.count and layout.sample_rate != self.sample_rate:
+            if self.count and layout.sample_rate != self.sample_rate:
                 raise UnsupportedAudioError(
                     f"the sample rate changes from {self.sample_rate} to {layout.sample_rate} Hz "
                     "within the audio"
                 )
             self._layout = layout
             self._check_layout()
-        self._check_length((self.mixdown.count + frame.samples) / self.sample_rate)
-        self.mixdown.append(frame, self._layout)
+        self._check_length((self.count + frame.samples) / self.sample_rate)
+        for mixdown in self.mixdowns:
+            mixdown.append(frame, self._layout)
 
     def _check_layout(self) -> None:
         limits, layout = self._limits, self._layout

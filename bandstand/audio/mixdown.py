@@ -1,16 +1,24 @@
-"""From decoded frames of any layout to one float32 mono array."""
+"""From decoded frames of any layout to one or two channels of float32.
+
+One channel is the mean of all. Two are the first two of what has two, twice the only one of mono,
+and of more channels the downmix of ITU-R BS.775-3, annex 4, scaled so that nothing is louder than
+its loudest channel: on each side the front channel counts 1, centre and surround channels 0.707;
+low-frequency effects are left out, and channels without a known place are on both sides.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, Literal
 
 import numpy as np
+from av import AudioLayout
 from av.audio.frame import AudioFrame
 
 from bandstand.audio.waveform import FloatArray
 from bandstand.errors import NonFiniteAudioError, UnsupportedAudioError
+from bandstand.models.card import Channels
 
 # FFmpeg sample format -> type, full range, offset: x / range + offset is in [-1, 1], exactly as
 # libsndfile scales. 24-bit audio comes as s32, shifted up.
@@ -23,6 +31,16 @@ _SAMPLES: dict[str, tuple[np.dtype[Any], float, float]] = {
 }
 
 
+Side = Literal["all", "left", "right"]
+
+_STEREO = 2
+_LEFT_FRONT, _RIGHT_FRONT = {"FL", "FLC", "WL", "DL"}, {"FR", "FRC", "WR", "DR"}
+_LEFT = _LEFT_FRONT | {"SL", "BL", "TFL", "TBL", "TSL", "BFL", "SDL", "SSL"}
+_RIGHT = _RIGHT_FRONT | {"SR", "BR", "TFR", "TBR", "TSR", "BFR", "SDR", "SSR"}
+_EFFECTS = {"LFE", "LFE2"}
+_ATTENUATED = 0.5**0.5
+
+
 @dataclass(frozen=True)
 class FrameLayout:
     """What the samples of a frame are; usually the same from the first frame to the last.
@@ -31,11 +49,13 @@ class FrameLayout:
         sample_rate: Hz.
         channels: how many.
         sample_format: FFmpeg's name; one that ends in `p` keeps each channel in its own plane.
+        name: FFmpeg's name of the channels' places.
     """
 
     sample_rate: int
     channels: int
     sample_format: str
+    name: str
 
     @cached_property
     def is_planar(self) -> bool:
@@ -43,8 +63,8 @@ class FrameLayout:
         return self.channels == 1 or self.sample_format.endswith("p")
 
     @cached_property
-    def scale(self) -> tuple[np.dtype[Any], np.float32, np.float32]:
-        """Type of a sample; factor and offset that take the sum over channels to [-1, 1].
+    def scale(self) -> tuple[np.dtype[Any], float, np.float32]:
+        """Type of a sample; full range and offset that take it to [-1, 1].
 
         Raises:
             UnsupportedAudioError: a sample format that none of the decoders in use has.
@@ -53,24 +73,86 @@ class FrameLayout:
             dtype, full_range, offset = _SAMPLES[self.sample_format.removesuffix("p")]
         except KeyError:
             raise UnsupportedAudioError(f"{self.sample_format} samples are not decoded") from None
-        return dtype, np.float32(1 / (full_range * self.channels)), np.float32(offset)
+        return dtype, full_range, np.float32(offset)
+
+
+@lru_cache(maxsize=64)
+def channel_weights(layout_name: str, channels: int, side: Side) -> tuple[tuple[int, float], ...]:
+    """Return which channels are mixed into one, and how much each counts beside the others.
+
+    Args:
+        layout_name: FFmpeg's name of the channels' places.
+        channels: how many there are.
+        side: what is wanted: all of them, or what is heard on the left or right.
+    """
+    everything = tuple((index, 1.0) for index in range(channels))
+    if side == "all":
+        return everything
+    if channels <= _STEREO:
+        return ((0 if side == "left" else channels - 1, 1.0),)
+    try:
+        places = [place.name for place in AudioLayout(layout_name).channels]
+    except ValueError:  # a layout of a file's own making
+        places = []
+    if len(places) != channels:
+        return everything
+    front, other = (_LEFT_FRONT, _RIGHT) if side == "left" else (_RIGHT_FRONT, _LEFT)
+    weights = tuple(
+        (index, 1.0 if place in front else _ATTENUATED)
+        for index, place in enumerate(places)
+        if place not in other | _EFFECTS
+    )
+    return weights or everything
 
 
 class Mixdown:
-    """Mono samples so far: frames are mixed straight into one array, which grows in place.
+    """The channels so far: frames are mixed straight into arrays, which grow in place."""
+
+    def __init__(self, channels: Channels, capacity: int) -> None:
+        self.channels = channels
+        sides: tuple[Side, ...] = ("all",) if channels == 1 else ("left", "right")
+        self._parts = [_Channel(side, capacity) for side in sides]
+
+    @property
+    def count(self) -> int:
+        """How many samples there are of each channel."""
+        return self._parts[0].count
+
+    def append(self, frame: AudioFrame, layout: FrameLayout) -> None:
+        """Add the samples of a frame."""
+        for part in self._parts:
+            part.append(frame, layout)
+
+    def finish(self) -> FloatArray:
+        """Return all samples, shape (n,) or (2, n), C-contiguous, and end the mixdown.
+
+        Raises:
+            NonFiniteAudioError: some are NaN or infinite.
+        """
+        if self.channels == 1:
+            return self._parts[0].finish()
+        samples = np.empty((len(self._parts), self.count), np.float32)
+        for row in samples:
+            row[:] = self._parts.pop(0).finish()  # no more than three channels are held
+        return samples
+
+
+class _Channel:
+    """One channel of a mixdown.
 
     Attributes:
         count: how many samples there are.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, side: Side, capacity: int) -> None:
         self.count = 0
+        self._side: Side = side
         self._samples: FloatArray = np.empty(max(capacity, 1), np.float32)
         self._has_floats = False
 
     def append(self, frame: AudioFrame, layout: FrameLayout) -> None:
-        """Add the mean over the frame's channels."""
-        dtype, factor, offset = layout.scale
+        """Add the weighted mean of the frame's channels."""
+        dtype, full_range, offset = layout.scale
         self._has_floats = self._has_floats or dtype.kind == "f"
         size = frame.samples
         target = self._room(size)
@@ -79,16 +161,21 @@ class Mixdown:
         else:
             packed = np.frombuffer(frame.planes[0], dtype, size * layout.channels)  # type: ignore[call-overload]
             channels = list(packed.reshape(size, layout.channels).T)
-        target[:] = channels[0]
-        for channel in channels[1:]:
-            target += channel
+        weights = channel_weights(layout.name, layout.channels, self._side)
+        (first, weight), *others = weights
+        target[:] = channels[first]
+        if weight != 1:
+            target *= np.float32(weight)
+        for index, weight in others:
+            target += channels[index] if weight == 1 else np.float32(weight) * channels[index]
+        factor = np.float32(1 / (full_range * sum(weight for _, weight in weights)))
         if factor != 1:
             target *= factor
         if offset:
             target += offset
 
     def finish(self) -> FloatArray:
-        """Return all samples, shape (n,), and end the mixdown.
+        """Return all samples, shape (n,).
 
         Raises:
             NonFiniteAudioError: some are NaN or infinite.

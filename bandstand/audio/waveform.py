@@ -1,4 +1,4 @@
-"""Waveforms, resampling and windows."""
+"""Waveforms, and their sample rate."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bandstand.errors import AudioTooShortError
-from bandstand.models.card import Window
-
 FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Mono audio.
+    """Decoded audio.
 
     Attributes:
-        samples: shape (n,), float32, C-contiguous, finite, nominally in [-1, 1].
+        samples: shape (n,) for mono, (channels, n) for more, a row each; float32, C-contiguous,
+            finite, nominally in [-1, 1].
         sample_rate: Hz.
         sha256: hex digest of the encoded content it was decoded from.
         truncated: the content ended, or broke, before its own header said it would.
@@ -32,69 +30,37 @@ class Waveform:
     truncated: bool = False
 
     @property
+    def channels(self) -> int:
+        """How many channels."""
+        return 1 if self.samples.ndim == 1 else len(self.samples)
+
+    @property
     def duration_seconds(self) -> float:
         """Length in seconds."""
-        return len(self.samples) / self.sample_rate
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """A recording cut for a model.
-
-    Attributes:
-        batch: shape (n, length), float32; what lies past the recording's end is zero.
-        coverage: shape (n,), float32; the share of each window that is recording, in (0, 1].
-    """
-
-    batch: FloatArray
-    coverage: FloatArray
+        return float(self.samples.shape[-1] / self.sample_rate)
 
 
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:
     """Bring a waveform to another rate (Hz); at its own rate it is returned as it is.
 
     soxr at quality HQ and a length of ceil(n * ratio), as `librosa.resample` does by default:
-    what the models heard when they were trained.
+    what the models heard when they were trained. Each channel is resampled as if it were alone.
     """
     if sample_rate == waveform.sample_rate:
         return waveform
-    samples = soxr.resample(waveform.samples, waveform.sample_rate, sample_rate, quality="HQ")
+    samples = waveform.samples
+    if samples.ndim == 1:
+        resampled = _resample(samples, waveform.sample_rate, sample_rate)
+    else:
+        resampled = np.stack([_resample(row, waveform.sample_rate, sample_rate) for row in samples])
+    return replace(waveform, samples=resampled, sample_rate=sample_rate)
+
+
+def _resample(samples: FloatArray, source: int, target: int) -> FloatArray:
+    """Return one channel, `(n,)`, at another rate."""
+    resampled = soxr.resample(samples, source, target, quality="HQ")
     # The product of floats, not of integers: librosa's rounding, so that lengths are the same.
-    length = math.ceil(len(waveform.samples) * (sample_rate / waveform.sample_rate))
-    if len(samples) != length:
-        samples = np.pad(samples[:length], (0, max(0, length - len(samples))))
-    return replace(
-        waveform,
-        samples=np.ascontiguousarray(samples, dtype=np.float32),
-        sample_rate=sample_rate,
-    )
-
-
-def cut_windows(waveform: Waveform, window: Window) -> Windows:
-    """Cut a waveform into windows of a model's length.
-
-    Windows start every `hop_seconds` until one reaches the end; that last one is padded with
-    zeros. A tail that the window before already covers gets none of its own.
-
-    Raises:
-        AudioTooShortError: shorter than `minimum_seconds`, or without any sample.
-        ValueError: the waveform has another rate than the window; resample it first.
-    """
-    if waveform.sample_rate != window.sample_rate:
-        raise ValueError(f"{waveform.sample_rate} Hz for a window of {window.sample_rate} Hz")
-    total, length, hop = len(waveform.samples), window.samples, window.hop_samples
-    if total == 0 or total < round(window.minimum_seconds * window.sample_rate):
-        raise AudioTooShortError(
-            f"the audio is {waveform.duration_seconds:.2f} s long; "
-            f"it must be at least {window.minimum_seconds:g} s"
-        )
-    until_covered = 1 + max(0, math.ceil((total - length) / hop))
-    # With a hop above the length, the end can lie in the gap before a window's start.
-    count = min(until_covered, math.ceil(total / hop))
-    batch = np.zeros((count, length), np.float32)
-    coverage = np.empty(count, np.float32)
-    for index in range(count):
-        piece = waveform.samples[index * hop : index * hop + length]
-        batch[index, : len(piece)] = piece
-        coverage[index] = len(piece) / length
-    return Windows(batch=batch, coverage=coverage)
+    length = math.ceil(len(samples) * (target / source))
+    if len(resampled) != length:
+        resampled = np.pad(resampled[:length], (0, max(0, length - len(resampled))))
+    return np.ascontiguousarray(resampled, dtype=np.float32)

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from bandstand.frontends.chroma import chroma
 from bandstand.frontends.hpss import harmonic_waveform
 from bandstand.frontends.mel import apply_filter_bank, mel_filter_bank, power_to_db
+from bandstand.frontends.onsets import onset_strength
 from bandstand.frontends.spectral import root_mean_square, spectral_shape, zero_crossing_rate
 from bandstand.frontends.stft import stft
-from bandstand.frontends.tempo import estimate_tempo, onset_strength
+from bandstand.frontends.tempo import estimate_tempo
 
 FloatArray = NDArray[np.float32]
 
@@ -85,7 +86,7 @@ def extract_features(samples: FloatArray) -> FloatArray:
     power = np.square(magnitude, out=magnitude)
     bank = mel_filter_bank(sample_rate=SAMPLE_RATE, n_fft=N_FFT, n_mels=_N_MELS)
     mel_db = power_to_db(apply_filter_bank(power, bank))
-    onsets = onset_strength(mel_db, n_fft=N_FFT, hop=HOP)
+    onsets = onset_strength(mel_db, n_fft=N_FFT, hop=HOP, over_bands="median")
     mfcc = scipy.fft.dct(mel_db, axis=1, norm="ortho")[:, :_N_MFCC]
     features = [
         *_mean_and_variance(chroma(power, sample_rate=SAMPLE_RATE)),

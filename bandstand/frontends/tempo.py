@@ -1,9 +1,8 @@
 """Tempo: the beat period that best explains how onsets repeat.
 
 Definitions are those of `librosa.beat.beat_track` 0.11 with its defaults, of which only the tempo
-is computed: onsets are rises of the mel spectrum (Böck and Widmer, 2013), their autocorrelation in
-windows of 8 s is averaged over time (Grosche, Müller and Kurth, 2010), and weighted by how common
-a tempo is (Ellis, 2007).
+is computed: the autocorrelation of the onset strength (`onsets`) in windows of 8 s is averaged over
+time (Grosche, Müller and Kurth, 2010), and weighted by how common a tempo is (Ellis, 2007).
 """
 
 from __future__ import annotations
@@ -21,21 +20,6 @@ DoubleArray = NDArray[np.float64]
 _WINDOW_SECONDS = 8.0
 _COMMON_BPM = 120.0
 _FASTEST_BPM = 320.0
-
-
-def onset_strength(mel_db: FloatArray, *, n_fft: int, hop: int) -> FloatArray:
-    """Return the median rise of all mel bands, in dB, `(frames,)`.
-
-    Args:
-        mel_db: `(frames, bands)`, in dB.
-        n_fft: length of a frame in samples; half of it is how far ahead a frame sees an onset, by
-            which the result is delayed.
-        hop: distance of the frames in samples.
-    """
-    frames, bands = mel_db.shape
-    rise = np.sort(np.diff(mel_db, axis=0), axis=1)
-    middle = np.maximum(0.0, rise[:, [(bands - 1) // 2, bands // 2]]).mean(axis=1)
-    return np.pad(middle, (1 + n_fft // (2 * hop), 0))[:frames]
 
 
 def estimate_tempo(onsets: FloatArray, *, frame_rate: float) -> float:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from bandstand.errors import CardError, ModelMismatchError
 from bandstand_client.contract.instruments import Sound
@@ -14,6 +22,7 @@ from bandstand_client.contract.models import Quality
 
 Task = Literal["genre", "tags", "instruments", "drum_hits"]
 Dtype = Literal["float32", "float16", "int64", "int32"]
+Channels = Literal[1, 2]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 
@@ -46,27 +55,70 @@ class Source(_Facts):
     """The data the weights were fitted to."""
 
 
-class Window(_Facts):
-    """How a recording is cut for the model."""
+class _AnyWindow(_Facts):
+    """What the windows of every kind have."""
 
     sample_rate: int = Field(gt=0)
     """Hz."""
     seconds: float = Field(gt=0)
     """Length of one window."""
-    hop_seconds: float = Field(gt=0)
-    """From the start of one window to the start of the next."""
     minimum_seconds: float = Field(0.0, ge=0)
     """Recordings shorter than this are refused (422)."""
+    channels: Channels = 1
+    """1: mono. 2: left and right; the model's first input is then `(2, samples)`."""
 
     @property
     def samples(self) -> int:
-        """Length of one window in samples."""
+        """Length of one window in samples of one channel."""
         return round(self.seconds * self.sample_rate)
+
+
+class HopWindow(_AnyWindow):
+    """A window every `hop_seconds`, from the start of the recording to its end."""
+
+    kind: Literal["hop"] = "hop"
+    hop_seconds: float = Field(gt=0)
+    """From the start of one window to the start of the next."""
 
     @property
     def hop_samples(self) -> int:
         """Distance between window starts in samples."""
         return round(self.hop_seconds * self.sample_rate)
+
+
+class OnsetWindow(_AnyWindow):
+    """A window at every onset, as `bandstand.frontends.onsets` finds them."""
+
+    kind: Literal["onsets"] = "onsets"
+    before_seconds: float = Field(0.0, ge=0)
+    """From the start of a window to its onset; less than `seconds`."""
+
+    @property
+    def before_samples(self) -> int:
+        """Samples from the start of a window to its onset."""
+        return round(self.before_seconds * self.sample_rate)
+
+    @model_validator(mode="after")
+    def _the_onset_is_in_the_window(self) -> OnsetWindow:
+        if self.before_seconds >= self.seconds:
+            raise ValueError(
+                f"a window of {self.seconds:g} s ends before its onset at {self.before_seconds:g} s"
+            )
+        return self
+
+
+def _window_kind(window: Any) -> Any:
+    """Return the kind of a window; cards that do not say it have windows by hop."""
+    if isinstance(window, dict):
+        return window.get("kind", "hop")
+    return getattr(window, "kind", "hop")
+
+
+Window = Annotated[
+    Annotated[HopWindow, Tag("hop")] | Annotated[OnsetWindow, Tag("onsets")],
+    Discriminator(_window_kind),
+]
+"""How a recording is cut for the model."""
 
 
 class FrontEnd(_Facts):
@@ -121,12 +173,16 @@ class Triton(_Facts):
     turns where each takes one of one."""
 
 
-class InputFacts(_Facts):
-    """What of a card decides how a recording is prepared for the model."""
+class InputSpecification(_Facts):
+    """What of a card decides how a recording is prepared; it is the same for many models."""
 
     window: Window
     front_end: FrontEnd
-    inputs: tuple[Tensor, ...]
+
+    @property
+    def key(self) -> str:
+        """Canonical JSON: equal for equal specifications, in every process."""
+        return self.model_dump_json()
 
 
 class Card(_Facts):
@@ -159,9 +215,10 @@ class Card(_Facts):
     """Committed with the project: answers without any download."""
     quality: tuple[Quality, ...] = ()
 
-    def input_facts(self) -> InputFacts:
-        """Return what decides how a recording is prepared; it is the same for many models."""
-        return InputFacts(window=self.window, front_end=self.front_end, inputs=self.inputs)
+    @property
+    def input_specification(self) -> InputSpecification:
+        """What decides how a recording is prepared for the model."""
+        return InputSpecification(window=self.window, front_end=self.front_end)
 
     def with_labels(self, labels: tuple[str, ...]) -> Card:
         """Return this card with the labels of a checkpoint, and with those instruments among them.
@@ -184,6 +241,16 @@ class Card(_Facts):
             )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label stands twice")
+        return self
+
+    @model_validator(mode="after")
+    def _two_channels_fit_the_input(self) -> Card:
+        wanted = (self.window.channels, self.window.samples)
+        if self.window.channels > 1 and self.inputs[0].shape != wanted:
+            raise ValueError(
+                f"windows of {self.window.channels} channels for an input of "
+                f"{self.inputs[0].shape}; it must be {wanted}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ async def analyze_features(
     """
     started = perf_counter()
     card = resources.catalogue.cards[CARD]
-    prepared = await resources.preparation.prepare(audio, card)
+    prepared = (await resources.preparation.prepare(audio, (card,))).of(card)
     matrix = prepared.inputs[card.inputs[0].name]
     features = _named(pool_features(matrix, prepared.durations_seconds))
     windows = tuple(

@@ -14,6 +14,7 @@ from bandstand.errors import ModelNotInstalledError
 from bandstand.models.card import Card
 from bandstand.models.repository import install_command
 from bandstand.pipelines.prepare import Preparation
+from bandstand.pipelines.prepared import Prepared
 from bandstand.runners.base import Array
 from bandstand_client.contract.shared import AudioMetadata, Member
 
@@ -110,7 +111,22 @@ async def run_model(
     Raises:
         BandstandError: the refusals of `prepare`, and of the model.
     """
-    prepared = await preparation.prepare(audio, model.card)
+    card = model.card  # a new version may take over while the recording is prepared
+    recording = await preparation.prepare(audio, (card,))
+    return await run_prepared(model, recording.of(card), started)
+
+
+async def run_prepared(model: Model, prepared: Prepared, started: float) -> ModelOutput:
+    """Run a model on a recording that was prepared for it, as for other models in the same call.
+
+    Args:
+        model: what to run.
+        prepared: the part of its card.
+        started: when the request came, by `perf_counter`.
+
+    Raises:
+        BandstandError: the refusals of the model.
+    """
     prepared_at = perf_counter()
     outputs = await model.infer(prepared.inputs)
     card, version = model.card, model.version  # before anything else is awaited

@@ -1,102 +1,75 @@
-"""From encoded audio to what a card's model takes: decode, resample, cut windows, front end."""
+"""From encoded audio to what models take: decode, resample, cut windows, front end; each once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 
-from bandstand.audio.decode import DecodeLimits, decode
-from bandstand.audio.waveform import Windows, cut_windows, resample
+from bandstand.audio.decode import DecodeLimits, decode_channels
+from bandstand.audio.waveform import Waveform, resample
+from bandstand.audio.windows import Windows, cut_windows
+from bandstand.errors import BandstandError
 from bandstand.frontends.librosa_features import extract_features
-from bandstand.models.card import Card, InputFacts
-from bandstand.runners.base import Array, FloatArray
+from bandstand.models.card import Card, Channels, InputSpecification, Window
+from bandstand.pipelines.prepared import STAGES, PreparedRecording, PreparedRows
+from bandstand.runners.base import Array
 from bandstand_client.contract.shared import AudioMetadata
 
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A recording as one model takes it.
-
-    Attributes:
-        inputs: an array per model input, one row a window.
-        starts_seconds: shape (n,), where each window begins.
-        durations_seconds: shape (n,), how much real audio each window holds; its vote's weight.
-        audio: metadata of the recording.
-        timings_ms: where the time went.
-    """
-
-    inputs: dict[str, Array]
-    starts_seconds: FloatArray
-    durations_seconds: FloatArray
-    audio: AudioMetadata
-    timings_ms: dict[str, float]
+Specifications = dict[str, InputSpecification]
+"""By `InputSpecification.key`: each is there once."""
 
 
 class Preparation(Protocol):
     """Prepares recordings: in this process, or in another."""
 
-    async def prepare(self, audio: bytes, card: Card) -> Prepared:
-        """Prepare encoded `audio` for `card`; refuses with the typed errors of `decode`."""
+    async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
+        """Prepare encoded `audio` for all `cards`; refuses with the typed errors of `decode`."""
         ...
 
 
-def _window_features(windows: Windows, durations: FloatArray, sample_rate: int) -> Array:
-    """Features of each window's real audio: padding would count as silence in every mean."""
-    lengths = np.rint(durations * sample_rate).astype(int)
-    return np.stack(
-        [extract_features(row[:n]) for row, n in zip(windows.batch, lengths, strict=True)]
-    )
+def prepare(
+    audio: bytes, cards: Iterable[Card | InputSpecification], limits: DecodeLimits
+) -> PreparedRecording:
+    """Prepare one recording for any number of models.
 
-
-def _waveform_rows(windows: Windows, _durations: FloatArray, _sample_rate: int) -> Array:
-    return windows.batch
-
-
-# Front ends that run on the host before the graph; every other card takes samples.
-_HOST_FRONT_ENDS: dict[str, Callable[[Windows, FloatArray, int], Array]] = {
-    "librosa_features": _window_features
-}
-
-
-def prepare(audio: bytes, card: Card | InputFacts, limits: DecodeLimits) -> Prepared:
-    """Prepare one recording for one card.
+    It is decoded once, resampled once for each rate, cut once for each window, and each host front
+    end is computed once for each window. The result is, bit for bit, what one call for each card
+    gives.
 
     Args:
         audio: encoded content in any accepted format.
-        card: the model it is for, or what of its card counts here.
+        cards: the models it is for, or what of their cards counts here.
         limits: what is accepted.
 
     Raises:
-        BandstandError: the refusals of `decode` and `cut_windows`.
+        BandstandError: the refusals of `decode`. Those of `cut_windows` concern single cards:
+            `PreparedRecording.of` raises them.
     """
-    clock = [perf_counter()]
-    decoded = decode(audio, limits)
-    clock.append(perf_counter())
-    waveform = resample(decoded, card.window.sample_rate)
-    windows = cut_windows(waveform, card.window)
-    clock.append(perf_counter())
-    durations = windows.coverage * np.float32(card.window.seconds)
-    rows = _HOST_FRONT_ENDS.get(card.front_end.kind, _waveform_rows)
-    inputs = {card.inputs[0].name: rows(windows, durations, card.window.sample_rate)}
-    clock.append(perf_counter())
-    stages = ("decode", "resample", "front_end")
-    return Prepared(
-        inputs=inputs,
-        starts_seconds=np.arange(len(durations), dtype=np.float32) * card.window.hop_seconds,
-        durations_seconds=durations,
-        audio=AudioMetadata(
-            duration_seconds=round(decoded.duration_seconds, 6),
-            sha256=decoded.sha256,
-            sample_rate=decoded.sample_rate,
-            truncated=decoded.truncated,
-        ),
-        timings_ms={stage: (clock[i + 1] - clock[i]) * 1e3 for i, stage in enumerate(stages)},
+    plan = _plan(specifications(cards))
+    spent = dict.fromkeys(STAGES, 0.0)
+    with _timed(spent, "decode"):
+        decoded = decode_channels(audio, limits, {channels for channels, _ in plan} or {1})
+    parts: dict[str, PreparedRows | BandstandError] = {}
+    for (channels, sample_rate), windows in plan.items():
+        # One rate after the other, so that no two resampled waveforms are held at a time.
+        with _timed(spent, "resample") as resampling:
+            waveform = resample(decoded[channels], sample_rate)
+        before = {"decode": spent["decode"], **resampling}
+        for window, wanted in windows.items():
+            parts.update(_parts(waveform, window, wanted, before, spent))
+    any_waveform = next(iter(decoded.values()))
+    metadata = AudioMetadata(
+        duration_seconds=round(any_waveform.duration_seconds, 6),
+        sha256=any_waveform.sha256,
+        sample_rate=any_waveform.sample_rate,
+        truncated=any_waveform.truncated,
     )
+    return PreparedRecording(metadata, parts, spent)
 
 
 class LocalPreparation:
@@ -105,6 +78,75 @@ class LocalPreparation:
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
 
-    async def prepare(self, audio: bytes, card: Card) -> Prepared:
+    async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
         """See `prepare`."""
-        return await asyncio.to_thread(prepare, audio, card, self._limits)
+        return await asyncio.to_thread(prepare, audio, cards, self._limits)
+
+
+def specifications(cards: Iterable[Card | InputSpecification]) -> Specifications:
+    """Return what cards specify, each of it once, in their order."""
+    wanted = (card.input_specification if isinstance(card, Card) else card for card in cards)
+    return {each.key: each for each in wanted}
+
+
+def _plan(wanted: Specifications) -> dict[tuple[Channels, int], dict[Window, Specifications]]:
+    """Group specifications by channels and rate, and these by window."""
+    plan: dict[tuple[Channels, int], dict[Window, Specifications]] = {}
+    for key, each in wanted.items():
+        windows = plan.setdefault((each.window.channels, each.window.sample_rate), {})
+        windows.setdefault(each.window, {})[key] = each
+    return plan
+
+
+def _parts(
+    waveform: Waveform,
+    window: Window,
+    wanted: Specifications,
+    before: dict[str, float],
+    spent: dict[str, float],
+) -> dict[str, PreparedRows | BandstandError]:
+    """Cut a waveform and compute the front ends; `before` and `spent` are milliseconds."""
+    try:
+        with _timed(spent, "cut") as cutting:
+            windows = cut_windows(waveform, window)
+    except BandstandError as refusal:
+        return dict.fromkeys(wanted, refusal)
+    durations = windows.coverage * np.float32(window.seconds)
+    parts: dict[str, PreparedRows | BandstandError] = {}
+    for key, each in wanted.items():
+        front_end = HOST_FRONT_ENDS.get(each.front_end.kind, _samples)
+        with _timed(spent, "front_end") as computing:
+            rows = front_end(windows)
+        timings = {**before, **cutting, **computing}
+        parts[key] = PreparedRows(rows, windows.starts_seconds, durations, timings)
+    return parts
+
+
+def _window_features(windows: Windows) -> Array:
+    """Features of each window's real audio: padding would count as silence in every mean."""
+    return np.stack(
+        [
+            extract_features(row[a:b])
+            for row, (a, b) in zip(windows.batch, windows.spans, strict=True)
+        ]
+    )
+
+
+def _samples(windows: Windows) -> Array:
+    return windows.batch
+
+
+HOST_FRONT_ENDS: dict[str, Callable[[Windows], Array]] = {"librosa_features": _window_features}
+"""Front ends that no graph holds, by kind; every other card takes samples."""
+
+
+@contextmanager
+def _timed(spent: dict[str, float], stage: str) -> Iterator[dict[str, float]]:
+    """Add the milliseconds that the block takes to a stage, and put them alone into the result."""
+    alone: dict[str, float] = {}
+    started = perf_counter()
+    try:
+        yield alone
+    finally:
+        alone[stage] = (perf_counter() - started) * 1e3
+        spent[stage] += alone[stage]

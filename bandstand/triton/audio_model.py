@@ -71,7 +71,7 @@ class AudioModel:
         served = ModelRepository(Path(args["model_repository"]).parent)
         self.catalogue = Catalogue(read_cards(settings), served)
         self.versions = ServedVersions(self.catalogue)
-        prepare(probe_recording(), self.catalogue.installable(DEFAULT_MODEL), limits)
+        prepare(probe_recording(), (self.catalogue.installable(DEFAULT_MODEL),), limits)
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
         # A question to a model holds one of these threads until it is answered.

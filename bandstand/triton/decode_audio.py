@@ -19,10 +19,10 @@ class DecodeAudio(AudioModel):
     """Decodes, resamples, cuts, and runs the front end where the card's is not in the graph."""
 
     async def answer(self, inputs: Mapping[str, Any], _request_id: str) -> list[Any]:
-        """Return `windows`, a row each, where they start and how long they are, and `metadata`."""
+        """Return `windows`, a row each, where they are and how long, and `metadata`."""
         (audio,) = recordings(inputs)
         card = self.catalogue.card(text(inputs, CARD, 0) or DEFAULT_MODEL)
-        prepared = await self.preparation.prepare(audio, card)
+        prepared = (await self.preparation.prepare(audio, (card,))).of(card)
         rows = prepared.inputs[card.inputs[0].name]
         metadata = {
             "card": card.name,

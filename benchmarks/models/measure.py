@@ -180,7 +180,8 @@ def whole_recording(runner: Runner, audio: bytes) -> dict[str, float]:
     Windows count by the audio in them, as in the pipelines.
     """
     card = runner.card
-    prepared = prepare(audio, card, DecodeLimits.from_settings(get_settings()))
+    limits = DecodeLimits.from_settings(get_settings())
+    prepared = prepare(audio, (card,), limits).of(card)
     (rows,) = prepared.inputs.values()
     size = card.batch.max_size
     parts = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bandstand.models.card import Card, Source
+from bandstand.models.card import Card, OnsetWindow, Source
 from bandstand.models.repository import install_command
 from benchmarks.models.results import Answer, ExportResult, ModelResult, Weights
 from harness import PROJECT_ROOT
@@ -82,6 +82,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _catalogue_row(card: Card) -> tuple[str, ...]:
     window = f"{card.window.seconds:g} s at {card.window.sample_rate / 1000:g} kHz"
+    if isinstance(card.window, OnsetWindow):
+        window += ", at onsets"
     return (
         card.name,
         card.task,

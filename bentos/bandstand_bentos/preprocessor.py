@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import bentoml
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.probe import probe_recording
-from bandstand.models.card import InputFacts
+from bandstand.models.card import InputSpecification
 from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.prepare import Prepared, prepare
+from bandstand.pipelines.prepare import prepare
+from bandstand.pipelines.prepared import PreparedRecording
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
 from bandstand_bentos.handover import FACT, take_over
+from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.seam import Block, RefusePickles
 from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bandstand_bentos.worker import (
@@ -45,40 +47,35 @@ class _Preprocessor:
         """Build filter banks and load libraries before the first request comes."""
         start_worker(_SETTINGS)
         card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
-        prepare(probe_recording(), card, self._limits)
+        prepare(probe_recording(), (card,), self._limits)
 
-    def _prepare(self, arrays: Arrays, facts: Facts, card: InputFacts) -> Prepared:
+    def _prepare(
+        self, arrays: Arrays, facts: Facts, wanted: Sequence[InputSpecification]
+    ) -> PreparedRecording:
         audio = take_over(facts) if FACT in facts else arrays["audio"].tobytes()
-        return prepare(audio, card, self._limits)
+        return prepare(audio, wanted, self._limits)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
-        """Prepare one recording.
+        """Prepare one recording for all the models that are asked about it.
 
         Args:
-            block: fact `card`, its `InputFacts`, and the encoded bytes: as array `audio` (uint8)
-                or handed over.
+            block: fact `wanted`, different `InputSpecification`s, and the encoded bytes: as array
+                `audio` (uint8) or handed over.
             ctx: the request, to notice a caller that hung up.
         """
         still_wanted = client_waits(ctx)
 
         async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
             # Not a name: models are installed while this runs, each version with its own card.
-            card = InputFacts.model_validate(facts["card"])
+            wanted = [InputSpecification.model_validate(each) for each in facts["wanted"]]
             async with self._turn:
                 if not await still_wanted():
                     raise ClientGoneError("the client hung up")
                 prepared = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._prepare, arrays, facts, card
+                    self._pool, self._prepare, arrays, facts, wanted
                 )
-            return (
-                {
-                    "starts_seconds": prepared.starts_seconds,
-                    "durations_seconds": prepared.durations_seconds,
-                    **prepared.inputs,
-                },
-                {"audio": asdict(prepared.audio), "timings_ms": prepared.timings_ms},
-            )
+            return to_block(prepared, [each.key for each in wanted])
 
         return await answer(block, work)
 

@@ -6,19 +6,22 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bandstand.errors import BandstandError, UnavailableError
-from bandstand.models.card import Card
-from bandstand.pipelines.prepare import Prepared
+from bandstand.models.card import Card, InputSpecification
+from bandstand.pipelines.prepare import HOST_FRONT_ENDS, specifications
+from bandstand.pipelines.prepared import STAGES, PreparedRecording, PreparedRows
 from bandstand.runners.base import Array
 from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.runners.wire import pack, unpack
 from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
 from bandstand_bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
+from bandstand_bentos.prepared_block import from_block
 from bandstand_bentos.seam import FAILED_CALLS, LOST_ANSWERS
 from bandstand_bentos.worker import Arrays, Facts
 from bandstand_client.contract.shared import AudioMetadata
@@ -63,19 +66,27 @@ async def call_worker(
     return outputs, answered
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFeatures:
+    """Features of one recording, and its metadata."""
+
+    features: PreparedRows
+    audio: AudioMetadata
+
+
 class FeatureCache:
-    """The most recently used prepared recordings, by content and card; bounded."""
+    """The most recently used features, by content and `InputSpecification.key`; bounded."""
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        self._kept: OrderedDict[tuple[str, str], Prepared] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], KeptFeatures] = OrderedDict()
 
     @property
     def enabled(self) -> bool:
         """Whether anything is kept at all."""
         return self._entries > 0
 
-    def get(self, key: tuple[str, str]) -> Prepared | None:
+    def get(self, key: tuple[str, str]) -> KeptFeatures | None:
         """Return what is kept under `key`, and count the lookup."""
         found = self._kept.get(key)
         CACHE_LOOKUPS.labels("hit" if found else "miss").inc()
@@ -83,9 +94,17 @@ class FeatureCache:
             self._kept.move_to_end(key)
         return found
 
-    def put(self, key: tuple[str, str], prepared: Prepared) -> None:
-        """Keep `prepared`, forgetting the one unused for longest if need be."""
-        self._kept[key] = prepared
+    def put(self, key: tuple[str, str], features: PreparedRows, audio: AudioMetadata) -> None:
+        """Keep a copy of `features`, forgetting those unused for longest if need be."""
+        # The arrays are views of the whole answer, which would stay in memory with them. What comes
+        # from the cache takes no time.
+        copy = PreparedRows(
+            features.rows.copy(),
+            features.starts_seconds.copy(),
+            features.durations_seconds.copy(),
+            timings_ms=dict.fromkeys(STAGES, 0.0),
+        )
+        self._kept[key] = KeptFeatures(copy, audio)
         self._kept.move_to_end(key)
         while len(self._kept) > self._entries:
             self._kept.popitem(last=False)
@@ -108,38 +127,39 @@ class RemotePreparation:
         self._cache = cache
         self._hand_over = hand_over
 
-    async def prepare(self, audio: bytes, card: Card) -> Prepared:
-        """See `bandstand.pipelines.prepare.prepare`."""
-        cached = self._cache.enabled and card.front_end.kind == "librosa_features"
-        if not cached:
-            return await self._compute(audio, card)
-        key = (await _sha256(audio), card.input_facts().model_dump_json())
-        prepared = self._cache.get(key)
-        if prepared is None:
-            prepared = await self._compute(audio, card)
-            self._cache.put(key, prepared)
-            return prepared
-        return Prepared(
-            prepared.inputs,
-            prepared.starts_seconds,
-            prepared.durations_seconds,
-            prepared.audio,
-            dict.fromkeys(prepared.timings_ms, 0.0),
-        )
+    async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
+        """See `bandstand.pipelines.prepare.prepare`; one call for what no cache has."""
+        wanted = specifications(cards)
+        of_cache = [key for key, each in wanted.items() if self._may_keep(each)]
+        sha256 = await _sha256(audio) if of_cache else ""
+        found = {key: self._cache.get((sha256, key)) for key in of_cache}
+        kept = {key: features for key, features in found.items() if features is not None}
+        missing = [each for key, each in wanted.items() if key not in kept]
+        parts: dict[str, PreparedRows | BandstandError]
+        parts = {key: each.features for key, each in kept.items()}
+        if kept and not missing:
+            metadata = next(iter(kept.values())).audio
+            return PreparedRecording(metadata, parts, dict.fromkeys(STAGES, 0.0))
+        computed = await self._compute(audio, missing)
+        for key in of_cache:
+            features = computed.parts.get(key)
+            if isinstance(features, PreparedRows):
+                self._cache.put((sha256, key), features, computed.audio)
+        return replace(computed, parts={**parts, **computed.parts})
 
-    async def _compute(self, audio: bytes, card: Card) -> Prepared:
+    def _may_keep(self, wanted: InputSpecification) -> bool:
+        return self._cache.enabled and wanted.front_end.kind in HOST_FRONT_ENDS
+
+    async def _compute(
+        self, audio: bytes, wanted: Sequence[InputSpecification]
+    ) -> PreparedRecording:
         with stage("prepare"):
-            card_facts = card.input_facts().model_dump(mode="json")
-            arrays, facts = await self._send(audio, {"card": card_facts})
-        for name, milliseconds in facts["timings_ms"].items():
+            asked = {"wanted": [each.model_dump(mode="json") for each in wanted]}
+            arrays, facts = await self._send(audio, asked)
+        prepared = from_block(arrays, facts, wanted)
+        for name, milliseconds in prepared.timings_ms.items():
             STAGE_SECONDS.labels(name).observe(milliseconds / 1e3)
-        return Prepared(
-            inputs={tensor.name: arrays[tensor.name] for tensor in card.inputs},
-            starts_seconds=arrays["starts_seconds"],
-            durations_seconds=arrays["durations_seconds"],
-            audio=AudioMetadata(**facts["audio"]),
-            timings_ms=facts["timings_ms"],
-        )
+        return prepared
 
     async def _send(self, audio: bytes, facts: Facts) -> tuple[Arrays, Facts]:
         """Hand the recording over where that is possible, else send it along."""

@@ -115,7 +115,7 @@ class _Gateway:
             control=runtime.control,
             catalogue=_CATALOGUE,
             probes=(
-                _probe(PREPROCESSOR, lambda: uncached.prepare(recording, features_card)),
+                _probe(PREPROCESSOR, lambda: uncached.prepare(recording, (features_card,))),
                 *runtime.probes,
             ),
             fetch_limits=FetchLimits.from_settings(_SETTINGS),

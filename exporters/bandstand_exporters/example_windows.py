@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits, decode
-from bandstand.audio.waveform import FloatArray, cut_windows, resample
-from bandstand.errors import SourceError
+from bandstand.audio.waveform import FloatArray, resample
+from bandstand.audio.windows import cut_windows
+from bandstand.errors import NoOnsetError, SourceError
 from bandstand.models.card import Card
 from bandstand.places import SAMPLES
 from bandstand.settings import get_settings
@@ -23,12 +25,14 @@ FEWEST = 8
 def example_windows(card: Card, *, per_recording: int = 4) -> Examples:
     """Return windows of every recording of the data folder and of the samples, and silence.
 
+    They are cut as when serving; recordings that cannot be cut for want of an onset are left out.
+
     Args:
-        card: its only input takes waveforms, `(n, window.samples)`.
+        card: its only input takes waveforms, `(n, window.samples)` or `(n, 2, window.samples)`.
         per_recording: windows of each recording, evenly spaced; more where there are few of them.
 
     Raises:
-        SourceError: there is no recording.
+        SourceError: there is no recording, or none with an onset where the card asks for them.
     """
     paths = list(_recordings())
     if not paths:
@@ -37,13 +41,17 @@ def example_windows(card: Card, *, per_recording: int = 4) -> Examples:
             f"{get_settings().data_dir / 'audio'} (BANDSTAND_DATA_DIR)"
         )
     per_recording = max(per_recording, -(-FEWEST // len(paths)))
-    windows = [_some_windows(card, path, per_recording) for path in paths]
-    silence = np.zeros((1, card.window.samples), np.float32)
-    batch = np.concatenate([*windows, silence])
+    windows = {}
+    for path in paths:
+        with suppress(NoOnsetError):
+            windows[path.name] = _some_windows(card, path, per_recording)
+    if not windows:
+        raise SourceError(f"no onset in any recording to prove {card.name} with")
+    silence = np.zeros((1, *next(iter(windows.values())).shape[1:]), np.float32)
+    batch = np.concatenate([*windows.values(), silence])
     while len(batch) < FEWEST:  # recordings shorter than a few windows
         batch = np.concatenate([batch, batch])
-    names = ", ".join(path.name for path in paths)
-    description = f"{len(batch) - 1} windows of {names}; and silence"
+    description = f"{len(batch) - 1} windows of {', '.join(windows)}; and silence"
     return Examples({card.inputs[0].name: batch}, description)
 
 
@@ -54,7 +62,8 @@ def _recordings() -> Iterator[Path]:
 
 
 def _some_windows(card: Card, path: Path, count: int) -> FloatArray:
-    waveform = decode(path.read_bytes(), DecodeLimits.from_settings(get_settings()))
+    limits = DecodeLimits.from_settings(get_settings())
+    waveform = decode(path.read_bytes(), limits, channels=card.window.channels)
     windows = cut_windows(resample(waveform, card.window.sample_rate), card.window)
     full: FloatArray = windows.batch
     if len(full) > 1:

@@ -86,7 +86,7 @@ def test_health_paths(http: httpx.Client) -> None:
 def test_metrics_cover_every_stage(http: httpx.Client) -> None:
     http.post("/predict", content=tone(1.5, hz=333.0))
     text = http.get("/metrics").text
-    for stage in ("queue", "decode", "resample", "front_end", "prepare", "inference"):
+    for stage in ("queue", "decode", "resample", "cut", "front_end", "prepare", "inference"):
         assert f'bandstand_stage_seconds_count{{stage="{stage}"}}' in text
     assert 'bandstand_batch_rows_count{model="genre_features"}' in text
     assert 'bandstand_model_inference_seconds_count{model="genre_features"}' in text

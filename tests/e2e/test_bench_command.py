@@ -46,7 +46,8 @@ def test_every_scenario_against_a_real_server(uncached_server: Server, tmp_path:
         assert 0 < run["latency_ms"]["p50"] <= run["latency_ms"]["p99"]
         stages = [stage["name"] for stage in run["stages"]]
         assert stages == [
-            *("decode", "resample", "front_end", "inference", "hops and waiting", "outside")
+            *("decode", "resample", "cut", "front_end", "inference"),
+            *("hops and waiting", "outside"),
         ]
     assert content["clips"]["formats"] == {"flac": 1, "mp3": 1, "ogg": 1}
     assert content["server"]["runtime"].startswith(("onnxruntime", "openvino"))

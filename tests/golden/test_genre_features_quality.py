@@ -82,7 +82,7 @@ def test_no_shipped_row_was_measured(table: FeatureTable, split: Split) -> None:
 def test_a_string_orchestra_is_classical(runner: OnnxRunner, data_dir: Path) -> None:
     recording = data_dir / "audio" / "pd_Hungarian_Dance_5_strings.ogg"
     limits = DecodeLimits.from_settings(get_settings())
-    logits = runner.run(prepare(recording.read_bytes(), CARD, limits).inputs)["logits"]
+    logits = runner.run(prepare(recording.read_bytes(), (CARD,), limits).of(CARD).inputs)["logits"]
     assert len(logits) == 2
     for window in logits:
         scores = dict(zip(CARD.labels, window.tolist(), strict=True))

@@ -106,7 +106,7 @@ def genres(exported: Path, recording: Path) -> dict[str, float]:
     """Genre probabilities of a recording, averaged over its windows."""
     card = get_card("genre_mfcc_cnn")
     limits = DecodeLimits.from_settings(get_settings())
-    prepared = prepare(recording.read_bytes(), card, limits)
+    prepared = prepare(recording.read_bytes(), (card,), limits).of(card)
     probabilities = activate(card, runner_of(exported, card).run(prepared.inputs)["logits"])
     mean = np.average(probabilities, axis=0, weights=prepared.durations_seconds)
     return dict(zip(card.labels, mean.tolist(), strict=True))

@@ -12,7 +12,8 @@ import torch
 from scipy.special import expit
 
 from bandstand.audio.decode import DecodeLimits, decode
-from bandstand.audio.waveform import cut_windows, resample
+from bandstand.audio.waveform import resample
+from bandstand.audio.windows import cut_windows
 from bandstand.errors import CheckpointError, ModelMismatchError
 from bandstand.models.source import sha256_of
 from bandstand.runners.onnx import OnnxRunner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandstand.audio.decode import DecodeLimits, decode
+from bandstand.audio.decode import DecodeLimits, decode, decode_channels
+from bandstand.audio.mixdown import channel_weights
 from bandstand.settings import Settings
 from harness.recordings import wav
 from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
@@ -159,6 +161,104 @@ def test_real_clips_are_whole_and_what_soundfile_reads(clips: list[Path], data_d
         assert waveform.samples.shape == expected.shape, recording.name
         np.testing.assert_allclose(waveform.samples, expected, rtol=0, atol=1e-6)
         assert not waveform.truncated, recording.name
+
+
+def test_two_channels_are_kept_and_mono_is_their_mean(data_dir: Path) -> None:
+    mixes = sorted((data_dir / "drums").glob("*_MIX.flac"))
+    assert mixes
+    for mix in mixes:
+        data = mix.read_bytes()
+        both = decode_channels(data, LIMITS, {1, 2})
+        expected, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        assert expected.shape[1] == 2
+        assert both[2].samples.shape == expected.T.shape
+        assert both[2].samples.flags.c_contiguous
+        assert np.abs(expected[:, 0] - expected[:, 1]).max() > 0.01, "a mix with two sides"
+        np.testing.assert_array_equal(both[2].samples, expected.T)
+        np.testing.assert_array_equal(both[1].samples, decode(data, LIMITS).samples)
+        assert both[1].duration_seconds == both[2].duration_seconds
+        assert both[1].sha256 == both[2].sha256
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT", "DOUBLE"])
+def test_mono_is_in_both_of_two_channels(subtype: str) -> None:
+    data = encode_with_soundfile(tone(0.3, 44_100), 44_100, "WAV", subtype)
+    mono, stereo = decode(data, LIMITS), decode(data, LIMITS, channels=2)
+    assert (mono.channels, stereo.channels) == (1, 2)
+    for channel in stereo.samples:
+        np.testing.assert_array_equal(channel, mono.samples)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("mp3", "libmp3lame"), ("ogg", "libopus"), ("mp4", "aac")]
+)
+def test_lossy_stereo_keeps_its_sides(container: str, codec: str) -> None:
+    samples = tone(1, 48_000, 2)
+    stereo = decode(encode_with_ffmpeg(samples, 48_000, container, codec), LIMITS, channels=2)
+    heard = stereo.samples[:, : len(samples)]
+    similar = np.corrcoef(samples.T, heard)[:2, 2:]
+    assert np.diag(similar).min() > 0.99
+    assert similar[0, 1] < 0.9
+
+
+# What a channel at full scale, alone, gives on the left and on the right, before both are divided
+# by the largest sum that a side can have: 1 in front, 0.7071 for centre and surround (BS.775-3).
+SQRT_HALF = 0.5**0.5
+LEFT, RIGHT, BOTH, NEITHER = (1, 0), (0, 1), (SQRT_HALF, SQRT_HALF), (0, 0)
+BEHIND_LEFT, BEHIND_RIGHT = (SQRT_HALF, 0), (0, SQRT_HALF)
+PLACES = {
+    "3.0": (LEFT, RIGHT, BOTH),
+    "quad": (LEFT, RIGHT, BEHIND_LEFT, BEHIND_RIGHT),
+    "5.1": (LEFT, RIGHT, BOTH, NEITHER, BEHIND_LEFT, BEHIND_RIGHT),
+    "7.1": (LEFT, RIGHT, BOTH, NEITHER, *[BEHIND_LEFT, BEHIND_RIGHT] * 2),
+}
+
+
+@pytest.mark.parametrize("layout", PLACES)
+def test_more_channels_are_mixed_to_two_by_their_places(layout: str) -> None:
+    places = np.array(PLACES[layout])
+    count = len(places)
+    samples = tone(0.2, 48_000, count)
+    stereo = decode(_multichannel(samples, layout), LIMITS, channels=2).samples
+    assert stereo.shape == (2, len(samples))
+    np.testing.assert_allclose(stereo.T, samples @ (places / places.sum(axis=0)), atol=1e-6)
+    mono = decode(_multichannel(samples, layout), LIMITS).samples
+    np.testing.assert_allclose(mono, samples.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["3 channels", "5.1", "of a file's own making", ""])
+def test_channels_without_a_known_place_are_on_both_sides(layout: str) -> None:
+    for side in ("left", "right"):
+        weights = channel_weights(layout, 3, side)
+        assert [index for index, _ in weights] == [0, 1, 2]
+        assert len({weight for _, weight in weights}) == 1
+
+
+def test_eight_channels_take_no_more_memory_than_two() -> None:
+    """What is held is what was asked for, and one more channel while the two are joined."""
+    data = encode_with_soundfile(tone(20, 48_000, 8), 48_000, "WAV", "PCM_16")
+    decode(data, LIMITS, channels=2)
+    tracemalloc.start()
+    try:
+        stereo = decode(data, LIMITS, channels=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4.2 * stereo.samples[0].nbytes
+
+
+def _multichannel(samples: np.ndarray, layout: str) -> bytes:
+    """Return a float32 WAV whose header places its channels."""
+    target = io.BytesIO()
+    with av.open(target, "w", format="wav") as output:
+        stream = output.add_stream("pcm_f32le", rate=48_000, layout=layout)
+        for start in range(0, len(samples), 1024):
+            block = np.ascontiguousarray(samples[start : start + 1024].reshape(1, -1))
+            frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return target.getvalue()
 
 
 def _video_with_tone() -> bytes:

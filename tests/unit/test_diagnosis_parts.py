@@ -12,7 +12,7 @@ import yaml
 from bandstand.audio.waveform import Waveform
 from bandstand.frontends.host import log_mel, mfcc
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
-from bandstand.models.card import Window
+from bandstand.models.card import HopWindow
 from bandstand_diagnosis.compare import likeness, on_grid
 from bandstand_diagnosis.fit import Limits, Target, is_standardised_per_band
 from bandstand_diagnosis.report import Change, card_lines
@@ -113,7 +113,7 @@ def test_shape_tells_hop_and_which_axis_is_time(frames_first: bool) -> None:
     waveform = recording(10.0)
     made = log_mel(waveform.samples[None], LogMelParameters(sample_rate=16_000, hop=256))[0]
     features = np.asarray(made if frames_first else made.T, np.float64)
-    window = Window(sample_rate=16_000, seconds=29.0, hop_seconds=29.0)
+    window = HopWindow(sample_rate=16_000, seconds=29.0, hop_seconds=29.0)
     likely, _ = find_timings(features, Clip(waveform), window, hop=512, n_fft=512, cepstral=False)
     expected = Timing(16_000, 256, 160_000, frames_first, exact=True)
     assert expected in likely

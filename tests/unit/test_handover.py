@@ -8,16 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from bandstand.audio.decode import DecodeLimits
+from bandstand.pipelines.prepare import prepare
 from bandstand.runners.wire import pack, unpack
+from bandstand.settings import Settings
 from bandstand_bentos.handover import FACT, HandoverError, can_hand_over, handed_over, take_over
+from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from harness import PROJECT_ROOT
 from harness.cards import get_card
+from harness.recordings import tone
 
 CONTENT = os.urandom(300_000)
+LIMITS = DecodeLimits.from_settings(Settings())
 
 
 def open_descriptors() -> int:
@@ -80,14 +85,12 @@ async def test_a_worker_that_cannot_see_it_gets_the_bytes() -> None:
         asked.append(sorted(arrays))
         if FACT in facts:
             return pack({}, {"error": HandoverError("another container").to_fields()})
-        one = np.ones(1, np.float32)
-        answered = {"features": np.ones((1, 57), np.float32)}
-        audio = {"duration_seconds": 1, "sha256": "", "sample_rate": 1, "truncated": False}
-        arrays = {"starts_seconds": one, "durations_seconds": one, **answered}
-        return pack(arrays, {"audio": audio, "timings_ms": {}})
+        recording = prepare(tone(1), (card,), LIMITS)
+        return pack(*to_block(recording, [card.input_specification.key]))
 
     card = get_card("genre_features")
     preparation = RemotePreparation("preprocessor", call, FeatureCache(0), hand_over=True)
     for _ in range(2):
-        assert (await preparation.prepare(CONTENT, card)).inputs["features"].shape == (1, 57)
+        recording = await preparation.prepare(CONTENT, (card,))
+        assert recording.of(card).inputs["features"].shape == (1, 57)
     assert asked == [[], ["audio"], ["audio"]], "it is tried once, not for every recording"

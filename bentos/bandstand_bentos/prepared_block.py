@@ -1,0 +1,63 @@
+"""A prepared recording as one block between preprocessor and gateway; equal arrays travel once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from bandstand.errors import BandstandError
+from bandstand.models.card import InputSpecification
+from bandstand.pipelines.prepared import PreparedRecording, PreparedRows
+from bandstand.runners.base import Array
+from bandstand_bentos.worker import Arrays, Facts
+from bandstand_client.contract.shared import AudioMetadata
+
+_ARRAYS = ("rows", "starts_seconds", "durations_seconds")
+
+
+def to_block(recording: PreparedRecording, wanted: Sequence[str]) -> tuple[Arrays, Facts]:
+    """Return arrays and facts of a block.
+
+    Args:
+        recording: what was prepared.
+        wanted: keys of its parts, in the order in which they were asked for.
+    """
+    arrays: Arrays = {}
+    names: dict[int, str] = {}
+
+    def name_of(array: Array) -> str:
+        # By identity: parts with equal windows hold the same array, and comparing bytes would cost.
+        name = names.setdefault(id(array), f"array_{len(names)}")
+        arrays[name] = array
+        return name
+
+    parts: list[Facts] = []
+    for key in wanted:
+        part = recording.parts[key]
+        if isinstance(part, BandstandError):
+            parts.append({"error": part.to_fields()})
+        else:
+            named = {field: name_of(getattr(part, field)) for field in _ARRAYS}
+            parts.append({**named, "timings_ms": part.timings_ms})
+    audio, timings_ms = asdict(recording.audio), recording.timings_ms
+    return arrays, {"audio": audio, "timings_ms": timings_ms, "parts": parts}
+
+
+def from_block(
+    arrays: Arrays, facts: Facts, wanted: Sequence[InputSpecification]
+) -> PreparedRecording:
+    """Return what `to_block` was given.
+
+    Args:
+        arrays: of the block.
+        facts: of the block.
+        wanted: what was asked for, in that order.
+    """
+    parts: dict[str, PreparedRows | BandstandError] = {}
+    for specification, part in zip(wanted, facts["parts"], strict=True):
+        if "error" in part:
+            parts[specification.key] = BandstandError.from_fields(part["error"])
+        else:
+            named = {field: arrays[part[field]] for field in _ARRAYS}
+            parts[specification.key] = PreparedRows(**named, timings_ms=part["timings_ms"])
+    return PreparedRecording(AudioMetadata(**facts["audio"]), parts, facts["timings_ms"])
