@@ -153,6 +153,10 @@ class Card(_Facts):
     tolerance: Tolerance = Tolerance()
     batch: Batch = Batch()
     triton: Triton = Triton()
+    runner: Literal["shared", "own"] = "shared"
+    """Which process of the server runs it. `shared`: with all others that say so; a process costs
+    more than a model of a few MB. `own`: for models of some hundred MB, or that compute for long;
+    one that is installed while the server runs gets its own at the next start."""
     prefers: Literal["f32", "bf16"] = "f32"
     """Arithmetic that serves this model best on CPUs that have it."""
     embedded: bool = False
