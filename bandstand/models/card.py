@@ -99,8 +99,8 @@ class Batch(_Facts):
     max_delay_ms: float = Field(0.0, ge=0)
     """Time a window may wait for others while the runner is idle."""
     one_by_one_on_cpu: bool = False
-    """On a CPU, compute the windows of a batch one after the other: where one window keeps all
-    cores busy, more at once are no faster and only take memory."""
+    """On a CPU, compute windows one after the other: where one window keeps all cores busy, more at
+    once are no faster and only take memory."""
 
 
 class Triton(_Facts):
