@@ -151,8 +151,8 @@ class Batch(_Facts):
     max_delay_ms: float = Field(0.0, ge=0)
     """Time a window may wait for others while the runner is idle."""
     one_by_one_on_cpu: bool = False
-    """On a CPU, compute the windows of a batch one after the other: where one window keeps all
-    cores busy, more at once are no faster and only take memory."""
+    """On a CPU, compute windows one after the other: where one window keeps all cores busy, more at
+    once are no faster and only take memory."""
 
 
 class Triton(_Facts):
@@ -209,6 +209,10 @@ class Card(_Facts):
     tolerance: Tolerance = Tolerance()
     batch: Batch = Batch()
     triton: Triton = Triton()
+    runner: Literal["shared", "own"] = "shared"
+    """Which process of the server runs it. `shared`: with all others that say so; a process costs
+    more than a model of a few MB. `own`: for models of some hundred MB, or that compute for long;
+    one that is installed while the server runs gets its own at the next start."""
     prefers: Literal["f32", "bf16"] = "f32"
     """Arithmetic that serves this model best on CPUs that have it."""
     embedded: bool = False

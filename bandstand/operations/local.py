@@ -12,57 +12,32 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.fetch import FetchLimits, fetch
-from bandstand.errors import BandstandError, PayloadTooLargeError
+from bandstand.errors import PayloadTooLargeError
 from bandstand.models.catalogue import Catalogue
 from bandstand.operations.encoding import read_options
 from bandstand.operations.served import BY_NAME
 from bandstand.pipelines.prepare import LocalPreparation
 from bandstand.pipelines.resources import Resources
-from bandstand.runners.loaded import LoadedModel, load_model
+from bandstand.runners.local_pool import LocalPool
+from bandstand.runners.pool import ModelPool
 from bandstand.settings import Settings, get_settings
 from bandstand_client.calls import encoded, is_address
 from bandstand_client.contract.declaration import Audio, Operation
 from bandstand_client.contract.operations import Operations
 
-if TYPE_CHECKING:
-    from bandstand.runners.triton import TritonModels
-
 A = TypeVar("A")
 
 
-class _ModelsOnDemand(dict[str, LoadedModel]):
-    """Installed models by name, each loaded at its first use."""
-
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
-        super().__init__()
-        self._settings = settings
-        self._catalogue = catalogue
-
-    def __missing__(self, name: str) -> LoadedModel:
-        try:
-            installed = self._catalogue.serving(name)
-            installed.card()
-        except BandstandError as error:  # not there, or broken: the catalogue says which
-            raise KeyError(name) from error
-        self[name] = load_model(installed, self._settings)
-        return self[name]
-
-    async def aclose(self) -> None:
-        """Finish what was begun and let the models go."""
-        for model in self.values():
-            await model.aclose()
-
-
-def _models(settings: Settings, catalogue: Catalogue) -> _ModelsOnDemand | TritonModels:
+def _pool(settings: Settings, catalogue: Catalogue) -> ModelPool:
     if settings.runtime != "triton":
-        return _ModelsOnDemand(settings, catalogue)
-    from bandstand.runners.triton import TritonModels
+        return LocalPool(settings, catalogue)
+    from bandstand.triton.pool import TritonPool  # the Triton client is an extra
 
-    return TritonModels(settings, catalogue)
+    return TritonPool(settings, catalogue)
 
 
 class LocalBandstand(Operations):
@@ -80,9 +55,9 @@ class LocalBandstand(Operations):
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or get_settings()
         catalogue = Catalogue.from_settings(self._settings)
-        self._models = _models(self._settings, catalogue)
+        self._pool = _pool(self._settings, catalogue)
         limits = DecodeLimits.from_settings(self._settings)
-        self._resources = Resources(LocalPreparation(limits), self._models, catalogue)
+        self._resources = Resources(LocalPreparation(limits), self._pool, catalogue)
 
     async def __aenter__(self) -> LocalBandstand:
         return self
@@ -93,7 +68,7 @@ class LocalBandstand(Operations):
         _error: BaseException | None,
         _where: TracebackType | None,
     ) -> None:
-        await self._models.aclose()
+        await self._pool.aclose()
 
     async def answer(
         self, operation: Operation[..., A], audio: Audio, options: Mapping[str, object]

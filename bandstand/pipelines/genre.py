@@ -7,14 +7,9 @@ from time import perf_counter
 import numpy as np
 
 from bandstand.errors import UnusableRequestError
-from bandstand.pipelines.model_output import (
-    Model,
-    ModelOutput,
-    percent,
-    run_model,
-    served_model,
-)
+from bandstand.pipelines.model_output import ModelOutput, percent, run_model, served_model
 from bandstand.pipelines.resources import Resources
+from bandstand.runners.pool import Model
 from bandstand_client.contract.genre import GenreAnswer, GenreOptions, GenreScore
 
 DEFAULT_MODEL = "genre_features"

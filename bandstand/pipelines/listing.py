@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Literal
 
 from bandstand.errors import BandstandError
 from bandstand.models.card import Card
 from bandstand.models.catalogue import Catalogue
 from bandstand.models.repository import install_command
+from bandstand.runners.pool import ModelPool
 from bandstand_client.contract.models import ModelList, ModelSummary
 
 Status = Literal["ready", "installed", "not_installed", "broken"]
@@ -16,45 +17,35 @@ Status = Literal["ready", "installed", "not_installed", "broken"]
 _UNKNOWN = "unknown"
 
 
-class Served(Protocol):
-    """A model that answers right now."""
+def list_models(catalogue: Catalogue, pool: ModelPool | None = None) -> ModelList:
+    """List every model: whether it is installed, and whether the pool answers with it.
 
-    @property
-    def card(self) -> Card:
-        """The card of the version that answers."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The version that answers."""
-        ...
-
-    @property
-    def runtime(self) -> str | None:
-        """What runs it; None until it has answered once."""
-        ...
-
-
-def list_models(catalogue: Catalogue, served: Mapping[str, Served]) -> ModelList:
-    """List every model: whether it is installed, and whether `served` answers with it.
+    Args:
+        catalogue: which there are.
+        pool: what serves them; None: nobody does.
 
     Raises:
         RepositoryError: the repository itself cannot be read.
     """
-    return ModelList(models=tuple(summary(catalogue, n, served.get(n)) for n in catalogue))
+    return ModelList(models=tuple(summary(catalogue, name, pool) for name in catalogue))
 
 
-def summary(catalogue: Catalogue, name: str, served: Served | None) -> ModelSummary:
+def summary(catalogue: Catalogue, name: str, pool: ModelPool | None = None) -> ModelSummary:
     """Describe one model; what is wrong with a broken one is its `reason`, and no error.
 
     Raises:
         ModelNotFoundError: no model has that name.
     """
     catalogue.check(name)
-    if served is None:
-        return _of_disk(catalogue, name)
-    versions = catalogue.repository.versions(name)
-    return _describe(name, served.card, "ready", served.version, versions, runtime=served.runtime)
+    served = None if pool is None else pool.served.get(name)
+    if served is not None:
+        versions = catalogue.repository.versions(name)
+        version = served.version
+        return _describe(name, served.card, "ready", version, versions, runtime=served.runtime)
+    found = _of_disk(catalogue, name)
+    if pool is None or name not in pool.failures or found.status != "installed":
+        return found
+    return replace(found, status="broken", reason=pool.failures[name].message)
 
 
 def _of_disk(catalogue: Catalogue, name: str) -> ModelSummary:

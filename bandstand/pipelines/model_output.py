@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -16,29 +15,8 @@ from bandstand.models.repository import install_command
 from bandstand.pipelines.prepare import Preparation
 from bandstand.pipelines.prepared import Prepared
 from bandstand.runners.base import Array
+from bandstand.runners.pool import Model
 from bandstand_client.contract.shared import AudioMetadata, Member
-
-
-class Model(Protocol):
-    """A model that answers batches, wherever it runs.
-
-    A new version may take over between two batches: right after `infer`, `card` and `version` are
-    those of the version that answered.
-    """
-
-    @property
-    def card(self) -> Card:
-        """Its card, with that version's labels."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The version that answered last."""
-        ...
-
-    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; see `bandstand.runners.base.Runner.run`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bandstand.models.card import Card
 from bandstand.models.catalogue import Catalogue
-from bandstand.pipelines.model_output import Model
 from bandstand.pipelines.prepare import Preparation
+from bandstand.runners.pool import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Resources:
 
     Attributes:
         preparation: decodes recordings and cuts them for models.
-        models: the models that can answer, by name.
+        models: the models that may be asked, by name: a `ModelPool`, but inside Triton.
         catalogue: every model, to find one, and to say why one cannot answer.
     """
 

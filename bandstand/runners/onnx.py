@@ -69,7 +69,9 @@ class OnnxRunner:
         self._session: Any = session
         self._one_by_one = card.batch.one_by_one_on_cpu and device == "cpu"
         self._run_options = onnxruntime.RunOptions()
-        if self._one_by_one:  # a row's buffers are as large as the weights; it hands them back
+        # The buffers of a heavy model's row are as large as its weights; it hands them back. A
+        # light model keeps them: to map 100 MB anew takes as long as computing with them.
+        if self._one_by_one and card.runner == "own":
             shrink = "memory.enable_memory_arena_shrinkage"
             self._run_options.add_run_config_entry(shrink, "cpu:0")
         self._card = card

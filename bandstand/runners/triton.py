@@ -1,33 +1,19 @@
-"""Models on a Triton server, as the pipelines see any model."""
+"""A model on a Triton server, as the pipelines see any model."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bandstand.errors import (
-    BandstandError,
-    ModelMismatchError,
-    ModelNotInstalledError,
-    NonFiniteOutputError,
-)
+from bandstand.errors import ModelMismatchError, NonFiniteOutputError
 from bandstand.models.card import Card
-from bandstand.models.catalogue import Catalogue
 from bandstand.runners.base import Array
 from bandstand.runners.checks import check_batch, finite_rows, own_outputs
 from bandstand.runners.triton_connection import RegionUnknownError, TritonConnection
-from bandstand.runners.triton_memory import (
-    SMALLEST_BYTES,
-    Arena,
-    Placed,
-    SharedMemory,
-    may_share,
-)
-from bandstand.settings import Settings
+from bandstand.runners.triton_memory import SMALLEST_BYTES, Arena, Placed, SharedMemory
 from bandstand.telemetry import request_id, stage
 
 # Pieces of one long recording that are under way at once: enough to keep a GPU busy with the next
@@ -38,7 +24,7 @@ _DATATYPES = {"float32": "FP32", "float16": "FP16", "int64": "INT64", "int32": "
 
 
 class TritonModel:
-    """One card's model on a Triton server; `bandstand.pipelines.classify.Model`.
+    """One card's model on a Triton server; a `bandstand.runners.pool.PooledModel`.
 
     Args:
         card_of: gives a version's card.
@@ -186,81 +172,3 @@ def _joined(card: Card, responses: Sequence[Any]) -> dict[str, Array]:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-class TritonModels(dict[str, TritonModel]):
-    """The models that a Triton server may have; whether it has one just now, it says itself.
-
-    Looking up a model asks nobody. `served` holds those that the server was ready to answer with
-    when `refresh` last looked.
-
-    Args:
-        settings: where the server is.
-        catalogue: of the repository that the server serves. Of a model that is not in it, the card
-            that comes with Bandstand is used, if that names the labels.
-    """
-
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
-        super().__init__()
-        self.connection = TritonConnection(
-            settings.triton_url,
-            channels=settings.triton_channels,
-            deadline_seconds=settings.request_deadline_seconds,
-        )
-        shares = may_share(settings.triton_shared_memory, settings.triton_url)
-        self._memory = SharedMemory(self.connection, enabled=shares)
-        self._catalogue = catalogue
-        self.served: dict[str, TritonModel] = {}
-
-    def __missing__(self, name: str) -> TritonModel:
-        try:
-            self._catalogue.check(name)
-            installed = self._catalogue.repository.versions(name)
-            return self._expect(name, self._catalogue.serving(name).version if installed else 0)
-        except BandstandError as error:  # no such model, or nobody could name what it answers
-            raise KeyError(name) from error
-
-    def _expect(self, name: str, version: int) -> TritonModel:
-        """Return a model whose next answer is probably of this version."""
-        card_of = partial(self._card_of, name)
-        self[name] = TritonModel(card_of, version, self.connection, self._memory)
-        return self[name]
-
-    def _card_of(self, name: str, version: int) -> Card:
-        try:
-            return self._catalogue.repository.installed(name, version).card()
-        except ModelNotInstalledError:
-            card = self._catalogue.cards.get(name)
-            if card is None or not card.labels:
-                raise
-            return card
-
-    async def refresh(self) -> None:
-        """Look which models the server has ready.
-
-        Raises:
-            UnavailableError: the server is gone; nothing is served then.
-        """
-        try:
-            ready = await self.connection.ready_versions()
-            runtime = f"triton {await self.connection.server_version()}"
-        except BandstandError:
-            self.served.clear()
-            raise
-        served = {}
-        for name in (name for name in ready if name in self._catalogue):
-            try:
-                model = self.get(name) or self._expect(name, ready[name])
-                model.answered_by(ready[name])
-            except BandstandError:
-                continue  # nobody could name what it answers
-            model.runtime = runtime
-            served[name] = model
-        # In place: others hold this mapping.
-        self.served.clear()
-        self.served.update(served)
-
-    async def aclose(self) -> None:
-        """Let go of the memory and the channels."""
-        await self._memory.aclose()
-        await self.connection.aclose()

@@ -65,7 +65,7 @@ class ServedVersions:
 
 
 class ServedModel:
-    """One model for one request, as `bandstand.pipelines.classify.Model` wants it."""
+    """One model for one request, a `bandstand.runners.pool.Model`."""
 
     def __init__(self, name: str, versions: ServedVersions, request_id: str) -> None:
         self._name = name

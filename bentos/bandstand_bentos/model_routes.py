@@ -80,7 +80,7 @@ def _add_listing(app: FastAPI) -> None:
     async def models(request: Request) -> Response:
         surface: Surface = request.app.state.surface
         return json_response(
-            await asyncio.to_thread(list_models, surface.catalogue, surface.models)
+            await asyncio.to_thread(list_models, surface.resources.catalogue, surface.pool)
         )
 
     @app.get(
@@ -92,8 +92,9 @@ def _add_listing(app: FastAPI) -> None:
     )
     async def model_metrics(request: Request, name: str) -> Response:
         surface: Surface = request.app.state.surface
-        listed = summary(surface.catalogue, name, surface.models.get(name))
-        version, repository = listed.version, surface.catalogue.repository
+        catalogue = surface.resources.catalogue
+        listed = summary(catalogue, name, surface.pool)
+        version, repository = listed.version, catalogue.repository
         report = None if version is None else repository.report(name, version)
         return json_response(
             ModelMetrics(name=name, version=version, quality=listed.quality, report=report)
@@ -112,7 +113,7 @@ def _add_control(app: FastAPI) -> None:
     async def load(request: Request, name: str) -> Response:
         surface = _for_administrators(request)
         options = _load_options(await request.body())
-        await surface.control.load(name, options.version)
+        await surface.pool.load(name, options.version)
         return _summary(surface, name)
 
     @app.post(
@@ -124,12 +125,12 @@ def _add_control(app: FastAPI) -> None:
     )
     async def unload(request: Request, name: str) -> Response:
         surface = _for_administrators(request)
-        await surface.control.unload(name)
+        await surface.pool.unload(name)
         return _summary(surface, name)
 
 
 def _summary(surface: Surface, name: str) -> Response:
-    return json_response(summary(surface.catalogue, name, surface.models.get(name)))
+    return json_response(summary(surface.resources.catalogue, name, surface.pool))
 
 
 def _load_options(body: bytes) -> LoadOptions:

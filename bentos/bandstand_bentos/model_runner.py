@@ -1,15 +1,18 @@
-"""One batched runner a model, by name; it changes versions without losing a request."""
+"""The runner processes: one that many models share, and one for each model that needs its own."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import asdict
+import json
+import os
+from collections.abc import Mapping
 
 import bentoml
 
-from bandstand.errors import ModelNotInstalledError
-from bandstand.models.repository import ModelRepository
-from bandstand.runners.loaded import LoadedModel, load_model
+from bandstand.errors import MalformedRequestError, ModelNotInstalledError
+from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
+from bandstand.runners.loaded import LoadedModel
+from bandstand.runners.local_pool import LocalPool
 from bandstand.settings import get_settings
 from bandstand.telemetry import BATCH_QUEUE_SECONDS, BATCH_ROWS, INFERENCE_SECONDS
 from bandstand_bentos.seam import Block, RefusePickles
@@ -22,49 +25,76 @@ from bandstand_bentos.worker import (
     start_worker,
 )
 
+SHARED_RUNNER = "shared_runner"
+_OWN = "runner_"
+_ADDRESSES = "BENTOML_RUNNER_MAP"
+
 _SETTINGS = get_settings()
 
 
 def runner_name(model: str) -> str:
-    """Return the BentoML service name of a model's runner."""
-    return f"runner_{model}"
+    """Return the BentoML service name of a runner process that one model has for itself."""
+    return f"{_OWN}{model}"
+
+
+def own_runners(usable: Mapping[str, Card]) -> tuple[str, ...]:
+    """Return the models that have a runner process of their own, for as long as the server runs.
+
+    The supervisor decides it when it starts. It tells the processes their addresses, and these say
+    what it was: a process that is replaced later must not take the repository's word, which may say
+    otherwise by then.
+
+    Args:
+        usable: the cards of the models that can be served, by name.
+    """
+    addresses = os.environ.get(_ADDRESSES)
+    if addresses is None:
+        return tuple(name for name, card in usable.items() if card.runner == "own")
+    names = json.loads(addresses)
+    return tuple(name.removeprefix(_OWN) for name in names if name.startswith(_OWN))
+
+
+def _observe(model: str, rows: int, seconds: float, queued_seconds: float) -> None:
+    BATCH_ROWS.labels(model).observe(rows)
+    INFERENCE_SECONDS.labels(model).observe(seconds)
+    BATCH_QUEUE_SECONDS.labels(model).observe(queued_seconds)
 
 
 class _ModelRunner:
-    """Loads one model and answers batches of windows; callers share its batches."""
+    """Answers batches of windows with any number of models; callers share a model's batches."""
 
-    name: str
+    own: str | None
 
     def __init__(self) -> None:
-        self._repository = ModelRepository.from_settings(_SETTINGS)
-        version = self._repository.serving(self.name).version
-        self._model: LoadedModel | None = self._load(version)
-        self._changing = asyncio.Lock()
-
-    def _load(self, version: int) -> LoadedModel:
-        installed = self._repository.installed(self.name, version)
-        model = load_model(installed, _SETTINGS, on_batch=self._observe)
-        model.warm_up()
-        return model
-
-    def _observe(self, rows: int, seconds: float, queued_seconds: float) -> None:
-        BATCH_ROWS.labels(self.name).observe(rows)
-        INFERENCE_SECONDS.labels(self.name).observe(seconds)
-        BATCH_QUEUE_SECONDS.labels(self.name).observe(queued_seconds)
+        self._catalogue = Catalogue.from_settings(_SETTINGS)
+        self._pool = LocalPool(_SETTINGS, self._catalogue, _observe)
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Set up the process; the model was loaded and has answered once already."""
+        """Set up the process, and load what it is to serve; each has answered once then."""
         start_worker(_SETTINGS)
+        await self._pool.load_installed(self._share())
 
     @bentoml.on_shutdown
     async def shut_down(self) -> None:
-        """Finish what was begun and let the model go."""
-        await self._replace(None)
+        """Finish what was begun and let the models go."""
+        await self._pool.aclose()
+
+    def _share(self) -> list[str]:
+        """Return the models that this process serves when it starts."""
+        usable = self._catalogue.usable()
+        if self.own is not None:
+            return [name for name in (self.own,) if name in usable]
+        return [name for name in usable if name not in own_runners(usable)]
+
+    def _serving(self, name: str) -> LoadedModel:
+        if name in self._pool.served:
+            return self._pool.served[name]
+        raise self._pool.failures.get(name) or ModelNotInstalledError(f"{name} was unloaded")
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def infer(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
-        """Answer one batch.
+        """Answer one batch of the model of fact `model`.
 
         Args:
             block: an array per model input, batch axis first.
@@ -72,43 +102,61 @@ class _ModelRunner:
         """
         still_wanted = client_waits(ctx)
 
-        async def work(arrays: Arrays, _facts: Facts) -> tuple[Arrays, Facts]:
-            model = self._model
-            if model is None:
-                raise ModelNotInstalledError(f"{self.name} was unloaded")
+        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
+            model = self._serving(facts["model"])
             outputs = await model.infer(arrays, still_wanted)
-            return outputs, {"version": model.version, "runner": asdict(model.runner.info)}
+            return outputs, _answering(model)
 
         return await answer(block, work)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def control(self, block: bytes, /) -> bytes:
-        """Load the version of fact `version`, or unload where that is None.
+        """Do what fact `command` says.
 
-        Returns when what was begun with the version before is answered. A version that cannot be
-        loaded changes nothing.
+        `load`: serve fact `version` (None: the newest) of fact `model`; return when what was begun
+        with the version before is answered. `unload`: serve fact `model` no more. `list`: what is
+        served, and what could not be loaded and why.
         """
 
         async def work(_arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            version = facts["version"]
-            async with self._changing:
-                if version is None:
-                    await self._replace(None)
-                elif self._model is None or self._model.version != version:
-                    await self._replace(await asyncio.to_thread(self._load, version))
-            return {}, {}
+            return {}, await self._control(facts)
 
         return await answer(block, work)
 
-    async def _replace(self, model: LoadedModel | None) -> None:
-        before, self._model = self._model, model
-        if before is not None:
-            await before.aclose()
+    async def _control(self, facts: Facts) -> Facts:
+        match facts:
+            case {"command": "load", "model": name, "version": version}:
+                await self._pool.load(name, version)
+                return _answering(self._serving(name))
+            case {"command": "unload", "model": name}:
+                await self._pool.unload(name)
+                return {}
+            case {"command": "list"}:
+                served, failures = self._pool.served, self._pool.failures
+                return {
+                    "served": {name: _answering(model) for name, model in served.items()},
+                    "failures": {name: error.to_fields() for name, error in failures.items()},
+                }
+        raise MalformedRequestError("no command of a runner process")
 
 
-def model_runner(name: str) -> bentoml.Service:
-    """Make the BentoML service that runs one model: one process, one batcher."""
-    inner = type(f"Runner_{name}", (_ModelRunner,), {"name": name})
-    service = bentoml.service(inner, name=runner_name(name), workers=1, **service_config(_SETTINGS))
+def _answering(model: LoadedModel) -> Facts:
+    return {"version": model.version, "runtime": model.runtime}
+
+
+def _service(name: str, own: str | None) -> bentoml.Service:
+    inner = type(f"Runner_{name}", (_ModelRunner,), {"own": own})
+    # One process, so that each model has one batcher.
+    service = bentoml.service(inner, name=name, workers=1, **service_config(_SETTINGS))
     service.add_asgi_middleware(RefusePickles)
     return service
+
+
+def own_runner(model: str) -> bentoml.Service:
+    """Make the BentoML service that runs one model."""
+    return _service(runner_name(model), model)
+
+
+def shared_runner() -> bentoml.Service:
+    """Make the BentoML service that runs all models which have no runner of their own."""
+    return _service(SHARED_RUNNER, None)

@@ -1,4 +1,4 @@
-"""The gateway's side of a worker: pipelines do not know that processes are between."""
+"""The gateway's side of a worker, and of the preprocessor: pipelines do not know of processes."""
 
 from __future__ import annotations
 
@@ -172,38 +172,3 @@ class RemotePreparation:
                 self._hand_over = False
         inline = {"audio": np.frombuffer(audio, np.uint8)}
         return await call_worker(self._worker, self._call, inline, facts)
-
-
-class RemoteModel:
-    """A model in a runner process.
-
-    Args:
-        card_of: gives a version's card.
-        version: the version that answers, as far as is known.
-        worker: the runner's name.
-        call: its `infer`.
-    """
-
-    def __init__(
-        self, card_of: Callable[[int], Card], version: int, worker: str, call: Call
-    ) -> None:
-        self._card_of = card_of
-        self.card = card_of(version)
-        self.version = version
-        self.runtime: str | None = None
-        self._worker = worker
-        self._call = call
-
-    def answered_by(self, version: int) -> None:
-        """Take note of the version that answers."""
-        if version != self.version:
-            self.card, self.version = self._card_of(version), version
-
-    async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; also learns version and runtime from the answer."""
-        with stage("inference"):
-            outputs, facts = await call_worker(self._worker, self._call, inputs, {})
-        self.answered_by(facts["version"])
-        runner = facts["runner"]
-        self.runtime = f"{runner['runtime']} {runner['runtime_version']} {runner['precision']}"
-        return outputs

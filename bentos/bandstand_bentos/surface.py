@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
 from bandstand import __version__
 from bandstand.audio.fetch import FetchLimits
 from bandstand.errors import BandstandError
-from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.resources import Resources
 from bandstand.runners.loaded import probe_inputs
+from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.settings import Settings
 from bandstand_bentos.admission import Admission
-from bandstand_bentos.control import ModelControl, ServedModel
 from bandstand_client.contract.shared import Health
 
 logger = logging.getLogger("bandstand.gateway")
@@ -36,7 +34,7 @@ class Probe:
     """
 
     name: str
-    attempt: Callable[[], Awaitable[object]]
+    attempt: Attempt
     patience_seconds: float
     _finding: str = "no answer yet"
     _found_at: float = field(default=float("-inf"))
@@ -73,9 +71,7 @@ class Surface:
     settings: Settings
     admission: Admission
     resources: Resources
-    models: Mapping[str, ServedModel]
-    control: ModelControl
-    catalogue: Catalogue
+    pool: ModelPool
     probes: tuple[Probe, ...]
     """Of the parts that are always there; every model has one of its own."""
     fetch_limits: FetchLimits
@@ -83,7 +79,7 @@ class Surface:
 
     async def health(self) -> Health:
         """Try every part, and every model that is served just now."""
-        probes = [*self.probes, *map(self._probe_of, self.models)]
+        probes = [*self.probes, *map(self._probe_of, self.pool.served)]
         findings = await asyncio.gather(*(probe.check() for probe in probes))
         checks = {probe.name: finding for probe, finding in zip(probes, findings, strict=True)}
         healthy = all(finding == "ok" for finding in findings)
@@ -91,7 +87,7 @@ class Surface:
 
     def _probe_of(self, name: str) -> Probe:
         async def attempt() -> object:
-            model = self.models.get(name)  # it may have been unloaded in the meantime
+            model = self.pool.served.get(name)  # it may have been unloaded in the meantime
             return None if model is None else await model.infer(probe_inputs(model.card))
 
         patience = self.settings.request_deadline_seconds

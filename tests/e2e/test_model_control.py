@@ -14,6 +14,7 @@ import pytest
 
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import get_settings
+from bandstand_bentos.model_runner import SHARED_RUNNER
 from bandstand_client.contract.genre import GenreAnswer
 from bandstand_client.errors import AuthenticationError, NotFoundError, RefusedError
 from bandstand_client.grpc import BandstandGrpc
@@ -96,7 +97,7 @@ def test_a_pinned_version_survives_the_runner(
 ) -> None:
     assert admin.load_model(NAME, 1).version == 1
     assert repository.pinned(NAME) == 1
-    controlled.worker(f"runner_{NAME}").kill()
+    controlled.worker(SHARED_RUNNER).kill()
     controlled.wait_ready()
     assert admin.classify(samples_dir / "band_groove.ogg").members[0].version == 1
 

@@ -107,7 +107,7 @@ def broken(spoilt: dict[str, str]) -> dict[str, str]:
 def test_each_is_listed_with_its_reason_and_the_others_as_they_are(
     settings: Settings, broken: dict[str, str]
 ) -> None:
-    listed = {m.name: m for m in list_models(Catalogue.from_settings(settings), {}).models}
+    listed = {m.name: m for m in list_models(Catalogue.from_settings(settings)).models}
     assert {name for name, model in listed.items() if model.status == "broken"} == set(broken)
     for name, reason in broken.items():
         assert reason in (listed[name].reason or "")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from bandstand_bentos.model_runner import SHARED_RUNNER
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR
 from harness.recordings import tone
 from harness.serving import Server, serving
@@ -67,7 +68,7 @@ async def _ready_again(server: Server, service: str, before: int) -> None:
         await eventually(check)
 
 
-@pytest.mark.parametrize("service", [PREPROCESSOR, "runner_genre_features", GATEWAY])
+@pytest.mark.parametrize("service", [PREPROCESSOR, SHARED_RUNNER, GATEWAY])
 async def test_killed_worker_costs_at_most_what_it_held(victim: Server, service: str) -> None:
     stop, seen = asyncio.Event(), list[Got]()
     load = asyncio.create_task(_load(victim.url, stop, seen))

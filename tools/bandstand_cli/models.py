@@ -87,7 +87,7 @@ def show_one(name: str, server: str | None, *, as_json: bool) -> None:
 
 def _models(server: str | None) -> tuple[ModelSummary, ...]:
     if server is None:
-        return list_models(Catalogue.from_settings(get_settings()), {}).models
+        return list_models(Catalogue.from_settings(get_settings())).models
     with _client(server) as client:
         return client.models().models
 

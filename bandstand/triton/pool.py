@@ -1,0 +1,191 @@
+"""The models of a Triton server: which there are, and their control, follow that server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+
+from bandstand.errors import BandstandError, ModelNotInstalledError, UnavailableError
+from bandstand.models.card import Card
+from bandstand.models.catalogue import Catalogue
+from bandstand.models.repository import ModelRepository
+from bandstand.runners.pool import Attempt, ModelPool
+from bandstand.runners.repetition import RETRY_AFTER_SECONDS
+from bandstand.runners.triton import TritonModel
+from bandstand.runners.triton_connection import TritonConnection
+from bandstand.runners.triton_memory import SharedMemory, may_share
+from bandstand.settings import Settings
+
+_LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class TritonPool(ModelPool):
+    """The models that a Triton server may have; whether it has one just now, it says itself.
+
+    Looking up a model asks nobody. `served` holds those that the server was ready to answer with
+    when `refresh` last looked. To load and unload, the server has to run with
+    `--model-control-mode=explicit` and read the repository's folder.
+
+    Args:
+        settings: where the server is.
+        catalogue: of the repository that the server serves. Of a model that is not in it, the card
+            that comes with Bandstand is used, if that names the labels.
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self._connection = TritonConnection(
+            settings.triton_url,
+            channels=settings.triton_channels,
+            deadline_seconds=settings.request_deadline_seconds,
+        )
+        shares = may_share(settings.triton_shared_memory, settings.triton_url)
+        self._memory = SharedMemory(self._connection, enabled=shares)
+        self._catalogue = catalogue
+        self._models: dict[str, TritonModel] = {}
+        self._served: dict[str, TritonModel] = {}
+        self._changing = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+
+    def __getitem__(self, name: str) -> TritonModel:
+        if name in self._models:
+            return self._models[name]
+        try:
+            self._catalogue.check(name)
+            installed = self._catalogue.repository.versions(name)
+            return self._expect(name, self._catalogue.serving(name).version if installed else 0)
+        except BandstandError as error:  # no such model, or nobody could name what it answers
+            raise KeyError(name) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._catalogue if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @property
+    def served(self) -> Mapping[str, TritonModel]:
+        """The models that the server was ready to answer with when it was last looked at."""
+        return self._served
+
+    @property
+    def probes(self) -> Mapping[str, Attempt]:
+        """The server itself."""
+        return {"triton": self.check}
+
+    async def start(self) -> None:
+        """Look once, then again and again; a server that is not there yet is no fault."""
+        with suppress(BandstandError):
+            await self.refresh()
+        self._following = asyncio.create_task(self._follow(), name="follow-triton")
+
+    async def check(self) -> None:
+        """Find the server there, with models.
+
+        Its own readiness is not asked for: one model that cannot be loaded, or is just being
+        unloaded, makes it say no, while all others answer. Each that is served is tried by itself.
+
+        Raises:
+            UnavailableError: it is gone, or serves no model.
+        """
+        await self.refresh()
+        if not self._served:
+            raise UnavailableError(
+                f"Triton at {self._connection.url} serves no model",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+
+    async def refresh(self) -> None:
+        """Look which models the server has ready.
+
+        Raises:
+            UnavailableError: the server is gone; nothing is served then.
+        """
+        try:
+            ready = await self._connection.ready_versions()
+            runtime = f"triton {await self._connection.server_version()}"
+        except BandstandError:
+            self._served = {}
+            raise
+        served = {}
+        for name in (name for name in ready if name in self._catalogue):
+            try:
+                model = self._models.get(name) or self._expect(name, ready[name])
+                model.answered_by(ready[name])
+            except BandstandError:
+                continue  # nobody could name what it answers
+            model.runtime = runtime
+            served[name] = model
+        self._served = served
+
+    async def load(self, name: str, version: int | None = None) -> None:
+        """See `ModelPool.load`."""
+        self._catalogue.check(name)
+        repository = self._catalogue.repository
+        async with self._changing:
+            before = repository.pinned(name)
+            await asyncio.to_thread(_choose, repository, name, version)
+            try:
+                await self._connection.load(name)
+            except BandstandError:
+                await asyncio.to_thread(_choose, repository, name, before)
+                raise
+            await self.refresh()
+
+    async def unload(self, name: str) -> None:
+        """See `ModelPool.unload`."""
+        self._catalogue.check(name)
+        async with self._changing:
+            await self.refresh()
+            if name not in self._served:
+                raise ModelNotInstalledError(f"{name} is not loaded")
+            await self._connection.unload(name)
+            await self.refresh()
+
+    async def aclose(self) -> None:
+        """Stop looking, and let go of the memory and the channels."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._memory.aclose()
+        await self._connection.aclose()
+
+    def _expect(self, name: str, version: int) -> TritonModel:
+        """Return a model whose next answer is probably of this version."""
+        card_of = partial(self._card_of, name)
+        self._models[name] = TritonModel(card_of, version, self._connection, self._memory)
+        return self._models[name]
+
+    def _card_of(self, name: str, version: int) -> Card:
+        try:
+            return self._catalogue.repository.installed(name, version).card()
+        except ModelNotInstalledError:
+            card = self._catalogue.cards.get(name)
+            if card is None or not card.labels:
+                raise
+            return card
+
+    async def _follow(self) -> None:
+        there = bool(self._served)
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self.refresh()
+            except BandstandError as error:
+                if there:
+                    logger.warning("%s", error)
+                there = False
+            else:
+                if not there:
+                    logger.info("Triton serves %s", ", ".join(self._served) or "no model")
+                there = True
+
+
+def _choose(repository: ModelRepository, name: str, version: int | None) -> None:
+    from bandstand.triton.config import choose_version  # the Triton client is an extra
+
+    choose_version(repository, name, version)
