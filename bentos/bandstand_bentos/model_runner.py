@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 
 import bentoml
@@ -15,7 +13,7 @@ from bandstand.runners.loaded import LoadedModel
 from bandstand.runners.local_pool import LocalPool
 from bandstand.settings import get_settings
 from bandstand.telemetry import BATCH_QUEUE_SECONDS, BATCH_ROWS, INFERENCE_SECONDS
-from bandstand_bentos.seam import Block, RefusePickles
+from bandstand_bentos.seam import Block, RefusePickles, supervised_services
 from bandstand_bentos.wiring import service_config
 from bandstand_bentos.worker import (
     Arrays,
@@ -27,7 +25,6 @@ from bandstand_bentos.worker import (
 
 SHARED_RUNNER = "shared_runner"
 _OWN = "runner_"
-_ADDRESSES = "BENTOML_RUNNER_MAP"
 
 _SETTINGS = get_settings()
 
@@ -40,18 +37,16 @@ def runner_name(model: str) -> str:
 def own_runners(usable: Mapping[str, Card]) -> tuple[str, ...]:
     """Return the models that have a runner process of their own, for as long as the server runs.
 
-    The supervisor decides it when it starts. It tells the processes their addresses, and these say
-    what it was: a process that is replaced later must not take the repository's word, which may say
-    otherwise by then.
+    The supervisor decides it when it starts. A process that is replaced later goes by the processes
+    that there are, since the repository may have changed.
 
     Args:
         usable: the cards of the models that can be served, by name.
     """
-    addresses = os.environ.get(_ADDRESSES)
-    if addresses is None:
+    services = supervised_services()
+    if services is None:
         return tuple(name for name, card in usable.items() if card.runner == "own")
-    names = json.loads(addresses)
-    return tuple(name.removeprefix(_OWN) for name in names if name.startswith(_OWN))
+    return tuple(name.removeprefix(_OWN) for name in services if name.startswith(_OWN))
 
 
 def _observe(model: str, rows: int, seconds: float, queued_seconds: float) -> None:

@@ -7,6 +7,8 @@ each seam: an upgrade changes the pins, and these tests say what else.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,6 +157,16 @@ def service_of(command: list[str]) -> str | None:
         return command[command.index("--service-name") + 1]
     except (ValueError, IndexError):
         return None
+
+
+def supervised_services() -> tuple[str, ...] | None:
+    """Return the services that have processes; None in the supervisor.
+
+    Relies on the environment variable in which the supervisor hands the workers' addresses to all
+    processes, also to one that it starts again. Nothing public names them.
+    """
+    addresses = os.environ.get("BENTOML_RUNNER_MAP")
+    return None if addresses is None else tuple(json.loads(addresses))
 
 
 def worker_call(worker: Any, api: str) -> Callable[[bytes], Awaitable[bytes]]:

@@ -15,6 +15,7 @@ from bandstand_bentos.seam import (
     Block,
     FrontDoor,
     RefusePickles,
+    supervised_services,
     worker_address,
     worker_call,
 )
@@ -31,6 +32,7 @@ def _facts() -> dict[str, object]:
         "parent": process.ppid(),
         "command": process.cmdline(),
         "metrics": os.environ.get("PROMETHEUS_MULTIPROC_DIR"),
+        "services": supervised_services(),
     }
 
 

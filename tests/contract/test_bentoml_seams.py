@@ -36,7 +36,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from packaging.requirements import Requirement
 
 from bandstand_bentos.preprocessor import Preprocessor
-from bandstand_bentos.seam import Block, RefusePickles, service_of, use_tracer_provider
+from bandstand_bentos.seam import (
+    Block,
+    RefusePickles,
+    service_of,
+    supervised_services,
+    use_tracer_provider,
+)
 from harness import PROJECT_ROOT
 from harness.serving import START_SECONDS, STOP_SECONDS, free_port
 from tests.contract.seam_service import DOOR, NO_METRICS, WORKER, Worker
@@ -219,6 +225,11 @@ def test_the_supervisor_names_each_process_service(small: SimpleNamespace) -> No
     assert service_of(small.door["command"]) == DOOR, small.door["command"]
     assert service_of(small.worker["command"]) == WORKER, small.worker["command"]
     assert small.door["parent"] == small.worker["parent"] == small.supervisor
+
+
+def test_every_process_knows_which_services_have_processes(small: SimpleNamespace) -> None:
+    assert sorted(small.door["services"]) == sorted(small.worker["services"]) == [DOOR, WORKER]
+    assert supervised_services() is None, "this process has no supervisor"
 
 
 def test_the_server_handles_signals_before_a_service_starts(small: SimpleNamespace) -> None:
