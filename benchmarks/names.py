@@ -16,6 +16,7 @@ NAMES = (
     "host_front_ends",
     "mel_cnn_http",
     "heavy_model",
+    "runner_memory",
     "export_memory",
 )
 """Modules of this package, in the order in which they are run and stand on the page."""

@@ -1,1 +1,1 @@
-"""The BentoML services: gateway, preprocessor and one batched runner a model."""
+"""The BentoML services: gateway, preprocessor and the runner processes."""

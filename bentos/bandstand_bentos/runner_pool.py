@@ -18,7 +18,7 @@ from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.telemetry import stage
 from bandstand_bentos.remote import Call, call_worker
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
 
 logger = logging.getLogger("bandstand.gateway")
 

@@ -18,6 +18,7 @@ from bandstand.triton.server import TritonServer
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR
 from bandstand_client.errors import RefusedError, ServerError
 from bandstand_client.http import Bandstand
+from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.triton_serving import (
@@ -209,7 +210,7 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
     client: Bandstand, repository: ModelRepository
 ) -> None:
     model_file = repository.latest(WAVEFORM_MODEL).model_path.name
-    broken = repository.install(WAVEFORM_MODEL, {model_file: b"no graph"})
+    broken = repository.install(get_card(WAVEFORM_MODEL), {model_file: b"no graph"})
     before = client.classify(tone(1.0), model_name=WAVEFORM_MODEL)
     with pytest.raises(ServerError) as caught:
         client.load_model(WAVEFORM_MODEL)
