@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--only", choices=load_cards(), action="append", help="repeatable")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args()
-    facts = machine()
+    measured_on = machine()
     found: dict[str, Export] = {}
     left_out = []
     for name in options.only or load_cards():
@@ -98,7 +98,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), exports_table(found)],
         notes(left_out),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

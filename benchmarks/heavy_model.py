@@ -38,7 +38,7 @@ def main() -> int:
     """Measure, print and write the report; return 1 if a goal is missed."""
     options = _options()
     stop_what_was_started_on_sigterm()
-    facts = machine()
+    measured_on = machine()
     with tempfile.TemporaryDirectory() as directory:
         repository = ModelRepository(Path(directory) / "models")
         weights = install(repository, small=options.small)
@@ -68,7 +68,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), seconds_table(lives), memory_table(lives, served, weights)],
         notes(weights, options.rounds),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

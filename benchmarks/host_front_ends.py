@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--no-keras", action="store_true", help="leave the drum CNN out")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args()
-    facts = machine()
+    measured_on = machine()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         contenders = front_ends(directory)
@@ -101,7 +101,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), times_table(contenders)],
         notes(options),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -174,7 +174,7 @@ def front_end_card(kind: Kind) -> Card:
     bands = N_MFCC if kind == "mfcc" else N_MELS
     parameters = {"n_fft": N_FFT, "hop": HOP, "n_mels": N_MELS}
     parameters |= {"n_mfcc": N_MFCC} if kind == "mfcc" else {}
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": "means",
         "task": "tags",
         "architecture": "means",
@@ -187,7 +187,7 @@ def front_end_card(kind: Kind) -> Card:
         "labels": [f"band {number}" for number in range(bands)],
         "activation": "sigmoid",
     }
-    return Card.model_validate(facts)
+    return Card.model_validate(fields)
 
 
 def write_means(bands: int, path: Path) -> None:

@@ -105,7 +105,7 @@ def pictures_of(card: Card, windows: FloatArray) -> Callable[[], FloatArray]:
     import librosa
 
     parameters = LogMelParameters.from_card(card)
-    facts: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "sr": parameters.sample_rate,
         "n_fft": parameters.n_fft,
         "hop_length": parameters.hop,
@@ -113,7 +113,10 @@ def pictures_of(card: Card, windows: FloatArray) -> Callable[[], FloatArray]:
         "fmax": parameters.high_hz,
     }
     return lambda: np.stack(
-        [librosa.feature.melspectrogram(y=samples, **facts)[..., np.newaxis] for samples in windows]
+        [
+            librosa.feature.melspectrogram(y=samples, **settings)[..., np.newaxis]
+            for samples in windows
+        ]
     )
 
 

@@ -49,7 +49,7 @@ def main() -> int:
     """Measure, print and write the report; return 1 if the goal is missed."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     clip = as_wav(real_clip(SECONDS))
     with servers() as running:
         contenders = {
@@ -77,7 +77,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), table],
         notes(options, len(clip), apart),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

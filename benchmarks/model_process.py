@@ -106,8 +106,8 @@ def _peak() -> int:
 
 def held(process: psutil.Process) -> Held:
     """Return what a process holds just now."""
-    facts = process.memory_full_info()
-    return Held(facts.rss, facts.pss, facts.uss)
+    memory = process.memory_full_info()
+    return Held(memory.rss, memory.pss, memory.uss)
 
 
 def fresh_process(name: str, model_path: Path, runtime: Runtime) -> Life:

@@ -74,7 +74,7 @@ def main() -> int:
     """Measure, print and write the report."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     clip = real_clip(SECONDS)
     whole = as_wav(clip)
     second = as_wav(clip[: round(PADDED_SECONDS * len(clip) / SECONDS)])
@@ -96,7 +96,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), *tables],
         notes(recordings, options),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

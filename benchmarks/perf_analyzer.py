@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--window-ms", type=int, default=3000, help="of one measurement (3000)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args()
-    facts = machine()
+    measured_on = machine()
     environment = prepare_environment(get_settings().cache_dir)
     try:
         tool = find_tool(get_settings().cache_dir / TOOL)
@@ -72,7 +72,7 @@ def main() -> int:
         command_line(MODULE),
         [table(rows)],
         notes,
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

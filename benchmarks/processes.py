@@ -62,5 +62,5 @@ class Memory:
 
 def memory(process: psutil.Process) -> Memory:
     """Return what a process holds just now."""
-    facts = process.memory_full_info()
-    return Memory(facts.uss / 2**20, facts.pss / 2**20)
+    memory = process.memory_full_info()
+    return Memory(memory.uss / 2**20, memory.pss / 2**20)

@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     names = arguments.only or list(LEAST_SPEED_UP)
-    facts = machine()
+    measured_on = machine()
     torch.set_num_threads(available_cores())
     samples = real_samples()
     with tempfile.TemporaryDirectory() as directory:
@@ -137,7 +137,7 @@ def main() -> int:
             COMMAND,
             tables,
             notes,
-            measured_on=facts,
+            measured_on=measured_on,
             directory=arguments.results,
         )
     )

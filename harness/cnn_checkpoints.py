@@ -62,14 +62,14 @@ def layers_of(blocks: int) -> list[str]:
 
 def write_description(folder: Path, **changes: Any) -> Path:
     """Write the `config.json` of a `MelCnn` of real size, with changes; None leaves a key out."""
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id2label": dict(enumerate(GENRES)),
         "rows": "bands",
         "layers": layers_of(len(REAL_CHANNELS)),
     }
-    facts = {key: value for key, value in (facts | changes).items() if value is not None}
+    fields = {key: value for key, value in (fields | changes).items() if value is not None}
     folder.mkdir(exist_ok=True, parents=True)
-    (folder / "config.json").write_text(json.dumps(facts))
+    (folder / "config.json").write_text(json.dumps(fields))
     return folder
 
 

@@ -17,7 +17,7 @@ LABELS = ("a", "b", "c", "d")
 
 def card(shape: tuple[int, ...], **changes: Any) -> Card:
     """A card for an input `x` of that shape and four logits."""
-    facts = {
+    fields = {
         "name": "small",
         "task": "genre",
         "architecture": "small",
@@ -30,7 +30,7 @@ def card(shape: tuple[int, ...], **changes: Any) -> Card:
         "labels": LABELS,
         "activation": "softmax",
     }
-    return Card.model_validate(facts | changes)
+    return Card.model_validate(fields | changes)
 
 
 def save_graph(

@@ -22,11 +22,11 @@ FRONT_END_TENSOR = "front_end"
 the two parts differently."""
 
 
-class _Facts(BaseModel):
+class _CardPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Source(_Facts):
+class Source(_CardPart):
     """Where the checkpoint comes from."""
 
     uri: str
@@ -46,7 +46,7 @@ class Source(_Facts):
     """The data the weights were fitted to."""
 
 
-class Window(_Facts):
+class Window(_CardPart):
     """How a recording is cut for the model."""
 
     sample_rate: int = Field(gt=0)
@@ -69,14 +69,14 @@ class Window(_Facts):
         return round(self.hop_seconds * self.sample_rate)
 
 
-class FrontEnd(_Facts):
+class FrontEnd(_CardPart):
     """How samples become what the network sees; `parameters` are the front end's own."""
 
     kind: Name
     parameters: dict[str, float | int | str | bool] = {}
 
 
-class Tensor(_Facts):
+class Tensor(_CardPart):
     """One named input or output; `shape` leaves out the batch axis, which always comes first."""
 
     name: str
@@ -84,14 +84,14 @@ class Tensor(_Facts):
     shape: tuple[int, ...]
 
 
-class Tolerance(_Facts):
+class Tolerance(_CardPart):
     """How far answers of two runtimes may be apart: |a - b| <= absolute + relative * |b|."""
 
     relative: float = 1e-4
     absolute: float = 1e-5
 
 
-class Batch(_Facts):
+class Batch(_CardPart):
     """Limits of dynamic batching."""
 
     max_size: int = Field(16, gt=0)
@@ -103,7 +103,7 @@ class Batch(_Facts):
     cores busy, more at once are no faster and only take memory."""
 
 
-class Triton(_Facts):
+class Triton(_CardPart):
     """What a model asks of a Triton server; the servers in this process do without."""
 
     accelerator: Literal["none", "cuda", "tensorrt"] = "none"
@@ -121,7 +121,7 @@ class Triton(_Facts):
     turns where each takes one of one."""
 
 
-class InputFacts(_Facts):
+class InputFacts(_CardPart):
     """What of a card decides how a recording is prepared for the model."""
 
     window: Window
@@ -129,7 +129,7 @@ class InputFacts(_Facts):
     inputs: tuple[Tensor, ...]
 
 
-class Card(_Facts):
+class Card(_CardPart):
     """A model is a card: task, source, window, front end, tensors, labels, measured worth."""
 
     name: Name
@@ -183,7 +183,7 @@ class Card(_Facts):
                 f"{len(self.labels)} labels for an output of {self.outputs[0].shape[-1]}"
             )
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("a label stands twice")
+            raise ValueError("a label occurs twice")
         return self
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
     from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
     parameters = FbankParameters.from_card(card)
-    facts = read_json(checkpoint, EXTRACTOR)
+    extractor_config = read_json(checkpoint, EXTRACTOR)
     wanted = {
         "do_normalize": True,
         "max_length": parameters.frames,
@@ -34,7 +34,7 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
         "mean": parameters.mean,
         "std": parameters.std,
     }
-    compare_extractor(card, facts, wanted)
+    compare_extractor(card, extractor_config, wanted)
     model = load_model(checkpoint, ASTForAudioClassification)
     takes = (model.config.max_length, model.config.num_mel_bins)
     if takes != (parameters.frames, parameters.n_mels):
@@ -45,5 +45,5 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
     with warnings.catch_warnings():
         # Its lowest band lies between two frequencies, in the checkpoint's training as here.
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
-        extractor = ASTFeatureExtractor.from_dict(facts)
+        extractor = ASTFeatureExtractor.from_dict(extractor_config)
     return TransformersClassifier(card, model, Fbank(parameters), extractor)

@@ -78,7 +78,7 @@ class FcnTagger:
         if len(card.inputs) != 1 or len(card.outputs) != 1:
             raise ModelMismatchError(f"{card.name}: an fcn_tagger has one input and one output")
         self._card = card
-        self._facts = LogMelParameters.from_card(card)
+        self._front_end = LogMelParameters.from_card(card)
         self._bank, self._window = weights.pop(_BANK), weights.pop(_WINDOW)
         self._check_front_end()
         self._network = FcnNetwork(len(card.labels)).eval()
@@ -104,7 +104,7 @@ class FcnTagger:
         """Export our front end and the network as one graph."""
         samples = torch.zeros(2, self._card.window.samples)
         write_graph(
-            WithFrontEnd(LogMel(self._facts), self._network),
+            WithFrontEnd(LogMel(self._front_end), self._network),
             {self._card.inputs[0].name: samples},
             self._card.outputs[0].name,
             path,
@@ -114,8 +114,8 @@ class FcnTagger:
     def _torchaudio_log_mel(self, samples: Tensor) -> Tensor:
         spectrum = torch.stft(
             samples,
-            self._facts.n_fft,
-            self._facts.hop,
+            self._front_end.n_fft,
+            self._front_end.hop,
             window=self._window,
             center=True,
             pad_mode="reflect",
@@ -131,8 +131,8 @@ class FcnTagger:
         Raises:
             ModelMismatchError: the network was trained behind another one.
         """
-        bank = torch.from_numpy(self._facts.filter_bank.T.copy())
-        window = torch.hann_window(self._facts.n_fft)
+        bank = torch.from_numpy(self._front_end.filter_bank.T.copy())
+        window = torch.hann_window(self._front_end.n_fft)
         same = (
             bank.shape == self._bank.shape
             and window.shape == self._window.shape

@@ -32,7 +32,7 @@ class FeatureMlp:
         self._model = checkpoint.model
         self._input, self._output = card.inputs[0].name, card.outputs[0].name
         self.framework = f"torch {torch.__version__}"
-        self.labels = checkpoint.facts.labels
+        self.labels = checkpoint.metadata.labels
 
     def examples(self) -> Examples:
         """Return the feature table's rows, or rows drawn around the scaler's mean; and silence."""

@@ -22,7 +22,7 @@ LARGEST_CONFIG_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class SequentialFacts:
+class SequentialMetadata:
     """What a checkpoint says of its network.
 
     Attributes:
@@ -36,7 +36,7 @@ class SequentialFacts:
     activation: str
 
 
-def read_facts(path: Path) -> SequentialFacts:
+def read_metadata(path: Path) -> SequentialMetadata:
     """Read what a checkpoint says of its network, without Keras and without running anything.
 
     Raises:
@@ -51,7 +51,9 @@ def read_facts(path: Path) -> SequentialFacts:
             _check_layer(path, layer)
         first, last = layers[0]["config"], layers[-1]["config"]
         shape = first.get("batch_shape") or first["batch_input_shape"]
-        return SequentialFacts(tuple(map(int, shape[1:])), int(last["units"]), last["activation"])
+        return SequentialMetadata(
+            tuple(map(int, shape[1:])), int(last["units"]), last["activation"]
+        )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path.name}: its description of the network cannot be understood: {error!r}"
@@ -59,7 +61,7 @@ def read_facts(path: Path) -> SequentialFacts:
 
 
 def load_sequential(path: Path) -> Any:
-    """Load a checkpoint that `read_facts` accepted, as a `keras.Sequential`, for inference.
+    """Load a checkpoint that `read_metadata` accepted, as a `keras.Sequential`, for inference.
 
     Raises:
         CheckpointError: its weights are damaged, or do not fit its description.

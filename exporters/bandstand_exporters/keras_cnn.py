@@ -23,7 +23,7 @@ from bandstand.pipelines.model_output import activate
 from bandstand.runners.base import Array
 from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.join import join
-from bandstand_exporters.keras_checkpoint import load_sequential, read_facts
+from bandstand_exporters.keras_checkpoint import load_sequential, read_metadata
 from bandstand_exporters.librosa_front_end import librosa_log_mel, librosa_mfcc
 from bandstand_exporters.source_model import Examples
 
@@ -123,17 +123,17 @@ def open_source(card: Card, checkpoint: Path) -> KerasCnn:
     """
     if len(card.inputs) != 1 or len(card.outputs) != 1:
         raise ModelMismatchError(f"{card.name}: a keras_cnn has one input and one output")
-    facts = read_facts(checkpoint)
-    if facts.units != len(card.labels):
+    metadata = read_metadata(checkpoint)
+    if metadata.units != len(card.labels):
         raise CheckpointError(
-            f"{checkpoint.name} has {facts.units} outputs, {card.name} has {len(card.labels)} "
+            f"{checkpoint.name} has {metadata.units} outputs, {card.name} has {len(card.labels)} "
             "labels: it is another model's checkpoint, or the card's list is wrong"
         )
-    if facts.activation != card.activation:
+    if metadata.activation != card.activation:
         raise CheckpointError(
-            f"{checkpoint.name} ends in {facts.activation}, {card.name} in {card.activation}"
+            f"{checkpoint.name} ends in {metadata.activation}, {card.name} in {card.activation}"
         )
-    return KerasCnn(card, _layout(card, facts.input_shape), load_sequential(checkpoint))
+    return KerasCnn(card, _layout(card, metadata.input_shape), load_sequential(checkpoint))
 
 
 def _layout(card: Card, picture: tuple[int, ...]) -> Layout:

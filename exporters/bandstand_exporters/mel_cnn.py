@@ -26,7 +26,7 @@ from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import Card
 from bandstand_exporters import keras_cnn
 from bandstand_exporters.file_kind import FileKind, kind_of
-from bandstand_exporters.keras_checkpoint import read_facts
+from bandstand_exporters.keras_checkpoint import read_metadata
 from bandstand_exporters.layer_list import build_layers, describe_groups, propose_layers
 from bandstand_exporters.log_mel_classifier import LogMelClassifier
 from bandstand_exporters.source_model import Exporter, SourceModel
@@ -170,7 +170,7 @@ def _labels(card: Card, file: Path, description: Description) -> tuple[str, ...]
 def _check_window(card: Card, file: Path) -> None:
     """Refuse a Keras network that would hear only the beginning of each window."""
     parameters = LogMelParameters.from_card(card)
-    frames, shape = parameters.frames(card.window.samples), read_facts(file).input_shape
+    frames, shape = parameters.frames(card.window.samples), read_metadata(file).input_shape
     sides = sorted(shape[:2], key=lambda side: side == parameters.n_mels)
     if parameters.n_mels in shape[:2] and sides[0] < LEAST_SEEN * frames:
         seconds = sides[0] * parameters.hop / parameters.sample_rate

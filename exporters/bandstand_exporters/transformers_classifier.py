@@ -94,27 +94,29 @@ def open_standardized(card: Card, checkpoint: Path, kind: Any) -> TransformersCl
     """
     from transformers import Wav2Vec2FeatureExtractor
 
-    facts = read_json(checkpoint, EXTRACTOR)
-    compare_extractor(card, facts, {"do_normalize": True, "feature_size": 1})
+    extractor_config = read_json(checkpoint, EXTRACTOR)
+    compare_extractor(card, extractor_config, {"do_normalize": True, "feature_size": 1})
     front_end = Standardize(StandardizeParameters.from_card(card))
-    extractor = Wav2Vec2FeatureExtractor.from_dict(facts)
+    extractor = Wav2Vec2FeatureExtractor.from_dict(extractor_config)
     return TransformersClassifier(card, load_model(checkpoint, kind), front_end, extractor)
 
 
-def compare_extractor(card: Card, facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def compare_extractor(
+    card: Card, extractor_config: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
     """Compare the checkpoint's feature extractor with the card's window and front end.
 
     Args:
         card: the card.
-        facts: content of `preprocessor_config.json`.
+        extractor_config: content of `preprocessor_config.json`.
         wanted: what the card's front end makes of it.
 
     Raises:
         ModelMismatchError: names the first value that differs.
     """
     for name, value in {"sampling_rate": card.window.sample_rate, **wanted}.items():
-        if facts.get(name, value) != value:
+        if extractor_config.get(name, value) != value:
             raise ModelMismatchError(
-                f"{card.name}: the checkpoint's {EXTRACTOR} has {name} {facts[name]}, the card's "
-                f"front end {value}"
+                f"{card.name}: the checkpoint's {EXTRACTOR} has {name} {extractor_config[name]}, "
+                f"the card's front end {value}"
             )

@@ -44,11 +44,11 @@ TABLE = np.arange(5, dtype=np.float32)[:, None]
 
 def config(name: str, **changes: Any) -> str:
     """The config of a lookup from `index` (INT64) to `value` (FP32)."""
-    facts = {"input": "index", "kind": "TYPE_INT64", "dims": "1", "output": "value"} | changes
+    fields = {"input": "index", "kind": "TYPE_INT64", "dims": "1", "output": "value"} | changes
     content = f"""
         name: "{name}" backend: "onnxruntime" max_batch_size: 16
-        input {{ name: "{facts["input"]}" data_type: {facts["kind"]} dims: {facts["dims"]} }}
-        output {{ name: "{facts["output"]}" data_type: TYPE_FP32 dims: 1 }}
+        input {{ name: "{fields["input"]}" data_type: {fields["kind"]} dims: {fields["dims"]} }}
+        output {{ name: "{fields["output"]}" data_type: TYPE_FP32 dims: 1 }}
         dynamic_batching {{ max_queue_delay_microseconds: 200000 }}
     """
     return to_text(parse(content))

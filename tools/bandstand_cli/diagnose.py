@@ -47,27 +47,27 @@ def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: b
     if plot is not None:
         check_can_draw()
     if card.endswith((".yaml", ".yml")):
-        facts = load_card(Path(card))
+        model_card = load_card(Path(card))
     else:
-        facts = Catalogue.from_settings(get_settings()).card(card)
-    read_front_end(facts)  # before the audio is decoded, say that it cannot be compared
+        model_card = Catalogue.from_settings(get_settings()).card(card)
+    read_front_end(model_card)  # before the audio is decoded, say that it cannot be compared
     training = load_features(features)
     waveform = decode(audio.read_bytes(), DecodeLimits.from_settings(get_settings()))
-    found = diagnose(training, waveform, facts)
+    found = diagnose(training, waveform, model_card)
     if plot is not None:
         draw(found, plot)
     if as_json:
         sys.stdout.write(
-            json.dumps(plain_values(found, facts), indent=2, ensure_ascii=False) + "\n"
+            json.dumps(plain_values(found, model_card), indent=2, ensure_ascii=False) + "\n"
         )
     else:
-        show(_page(found, facts))
+        show(_page(found, model_card))
     if found.verdict != "card_explains":
         raise typer.Exit(EXIT_FAILED)
 
 
 def _page(found: Diagnosis, card: Card) -> RenderableType:
-    parts: list[RenderableType] = [_facts(found), _heading("Settings tried, best first")]
+    parts: list[RenderableType] = [_summary(found), _heading("Settings tried, best first")]
     parts.append(_candidates(found.candidates))
     parts.append(Padding(Text(verdict_words(found), style=_STYLES[found.verdict]), (1, 0, 0, 0)))
     lines = card_lines(found.changes, card.front_end.kind)
@@ -94,7 +94,7 @@ def _heading(text: str) -> RenderableType:
     return Padding(Text(text, style="bold"), (1, 0, 0, 0))
 
 
-def _facts(found: Diagnosis) -> RenderableType:
+def _summary(found: Diagnosis) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     table.add_column("", style="dim", no_wrap=True)
     sides = (found.training, found.serving)

@@ -77,7 +77,7 @@ def show_one(name: str, server: str | None, *, as_json: bool) -> None:
         content = {**asdict(model), "report": report}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return
-    parts: list[RenderableType] = [_facts(model)]
+    parts: list[RenderableType] = [_summary(model)]
     if model.quality:
         parts += [_heading("Quality, by protocol"), _quality(model.quality)]
     if report is not None:
@@ -116,7 +116,7 @@ def _heading(text: str) -> RenderableType:
     return Padding(Text(text, style="bold"), (1, 0, 0, 0))
 
 
-def _facts(model: ModelSummary) -> RenderableType:
+def _summary(model: ModelSummary) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

@@ -19,13 +19,13 @@ _PADDING = 2
 _SPACE = (1, 0, 0, 0)  # a line above
 
 
-def facts_of(path: Path, table: FeatureTable) -> RenderableType:
+def table_summary(path: Path, table: FeatureTable) -> RenderableType:
     """Say what was read."""
-    facts = f"{path.name}: {len(table.clips)} clips, {len(table.classes)} labels"
+    counts = f"{path.name}: {len(table.clips)} clips, {len(table.classes)} labels"
     if table.groups is not None:
-        return Text(f"{facts}, {len(set(table.groups))} groups by {table.group_column}")
+        return Text(f"{counts}, {len(set(table.groups))} groups by {table.group_column}")
     warning = "no column `group` or `artist`: what clips have in common may leak between folds"
-    return Group(Text(facts), Text(warning, style="yellow"))
+    return Group(Text(counts), Text(warning, style="yellow"))
 
 
 def report_of(trained: Trained, table: FeatureTable) -> RenderableType:

@@ -13,7 +13,7 @@ from bandstand.frontends.mel import DoubleArray
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SpectrogramStatistics:
     """A spectrogram in figures.
 
     Attributes:
@@ -53,9 +53,9 @@ class Likeness:
     frame_correlation: float
 
 
-def facts_of(spectrogram: NDArray[Any]) -> Facts:
-    """Return the facts of a spectrogram, `(frames, bands)`."""
-    return Facts(
+def statistics_of(spectrogram: NDArray[Any]) -> SpectrogramStatistics:
+    """Return the statistics of a spectrogram, `(frames, bands)`."""
+    return SpectrogramStatistics(
         frames=spectrogram.shape[0],
         bands=spectrogram.shape[1],
         minimum=float(spectrogram.min()),

@@ -13,7 +13,7 @@ from bandstand.frontends import host
 from bandstand.frontends.mel import DoubleArray, FloatArray
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import Card
-from bandstand_diagnosis.compare import Facts, Likeness, facts_of, likeness
+from bandstand_diagnosis.compare import Likeness, SpectrogramStatistics, likeness, statistics_of
 from bandstand_diagnosis.fit import standardised
 from bandstand_diagnosis.scale import Recipe, settle
 from bandstand_diagnosis.spectra import Parameters, Spectra
@@ -50,8 +50,8 @@ class Diagnosis:
             `unexplained`: same recording, made in a way that was not tried. `unrelated`: not of
             this recording, or not from its start.
         frames_first: the file has `(frames, bands)`.
-        training: facts of the training features.
-        serving: facts of what the card's front end makes of the audio.
+        training: statistics of the training features.
+        serving: statistics of what the card's front end makes of the audio.
         likeness: how alike these two are.
         candidates: the best settings, best first.
         changes: lines of the card to change.
@@ -66,8 +66,8 @@ class Diagnosis:
     card: str
     verdict: Verdict
     frames_first: bool
-    training: Facts
-    serving: Facts
+    training: SpectrogramStatistics
+    serving: SpectrogramStatistics
     likeness: Likeness
     candidates: tuple[Candidate, ...]
     changes: tuple[Change, ...]
@@ -140,8 +140,8 @@ def diagnose(features: DoubleArray, waveform: Waveform, card: Card) -> Diagnosis
         card=card.name,
         verdict=verdict,
         frames_first=best.setting.timing.frames_first,
-        training=facts_of(training),
-        serving=facts_of(serving),
+        training=statistics_of(training),
+        serving=statistics_of(serving),
         likeness=alike,
         candidates=tuple(candidates),
         changes=_changes(parameters, recipe) if recipe and with_lines else (),

@@ -51,7 +51,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class ClipFacts:
+class ClipStatistics:
     """The recordings of a test in figures: how many, how long (seconds), of which formats."""
 
     count: int
@@ -61,7 +61,7 @@ class ClipFacts:
     formats: dict[str, int]
 
     @classmethod
-    def of(cls, clips: Sequence[Clip]) -> ClipFacts:
+    def of(cls, clips: Sequence[Clip]) -> ClipStatistics:
         """Count and measure."""
         seconds = [clip.reference.seconds for clip in clips]
         formats = sorted(clip.format for clip in clips)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.settings import Settings
-from bandstand_loadtest.clips import ClipFacts, load_clips
+from bandstand_loadtest.clips import ClipStatistics, load_clips
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import Run
@@ -110,7 +110,7 @@ async def run_load_test(
         server=server,
         same_host=is_local(options.address),
         machine=machine,
-        clips=ClipFacts.of(clips),
+        clips=ClipStatistics.of(clips),
         plan=options.plan,
         runs=runs,
         searched=options.find,

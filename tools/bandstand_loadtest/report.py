@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bandstand_loadtest.clips import ClipFacts
+from bandstand_loadtest.clips import ClipStatistics
 from bandstand_loadtest.figures import said
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.runs import Check, Run
 from bandstand_loadtest.scenarios import Plan
-from bandstand_loadtest.targets.base import ServerFacts
+from bandstand_loadtest.targets.base import ServerMetadata
 
 FORMAT = 1
 """Raised when a field of the JSON changes its meaning or goes."""
@@ -38,10 +38,10 @@ class Report:
 
     started: str
     command: str
-    server: ServerFacts
+    server: ServerMetadata
     same_host: bool
     machine: Machine
-    clips: ClipFacts
+    clips: ClipStatistics
     plan: Plan
     runs: Sequence[Run]
     searched: bool = False

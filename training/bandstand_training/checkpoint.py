@@ -1,7 +1,7 @@
-"""Checkpoints of fitted genre models: one safetensors file each, with its facts in the header.
+"""Checkpoints of fitted genre models: one safetensors file each, with its metadata in the header.
 
-The only key of the safetensors metadata is `bandstand`; it holds `CheckpointFacts` as JSON. One
-file needs no care to stay consistent, and one sha256 in a card covers weights, scaler and facts.
+The only key of the safetensors metadata is `bandstand`; it holds `CheckpointMetadata` as JSON. One
+file needs no care to stay consistent, and one sha256 in a card covers weights, scaler and metadata.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HEADER_START = 8
 """Of a safetensors file: the length of the JSON object that follows comes first, little-endian."""
 
 
-class CheckpointFacts(BaseModel):
+class CheckpointMetadata(BaseModel):
     """What a checkpoint says of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -60,7 +60,7 @@ class Checkpoint:
     """A model, in evaluation mode, and what its file says of it."""
 
     model: GenreModel
-    facts: CheckpointFacts
+    metadata: CheckpointMetadata
 
 
 def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
@@ -74,9 +74,9 @@ def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
     """
     from safetensors.torch import save
 
-    _check(checkpoint.model.state_dict(), checkpoint.facts, "this model")
-    metadata = {METADATA_KEY: checkpoint.facts.model_dump_json()}
-    content = save(checkpoint.model.state_dict(), metadata)
+    _check(checkpoint.model.state_dict(), checkpoint.metadata, "this model")
+    header = {METADATA_KEY: checkpoint.metadata.model_dump_json()}
+    content = save(checkpoint.model.state_dict(), header)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=directory) as staging:
         staged = Path(staging) / "checkpoint"
@@ -84,7 +84,7 @@ def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        return _publish(staged, directory, checkpoint.facts.name)
+        return _publish(staged, directory, checkpoint.metadata.name)
 
 
 def _publish(staged: Path, directory: Path, name: str) -> Path:
@@ -122,20 +122,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _refuse_pickles(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
-    if METADATA_KEY not in metadata:
+    if METADATA_KEY not in header:
         raise CheckpointError(f"{path.name} has no {METADATA_KEY!r} metadata: not ours")
     try:
-        facts = CheckpointFacts.model_validate_json(metadata[METADATA_KEY])
+        metadata = CheckpointMetadata.model_validate_json(header[METADATA_KEY])
     except ValidationError as error:
         raise CheckpointError(f"{path.name}: {error}") from error
-    _check(tensors, facts, path.name)
-    model = _empty_model(facts)
+    _check(tensors, metadata, path.name)
+    model = _empty_model(metadata)
     model.load_state_dict(tensors)
-    return Checkpoint(model.eval(), facts)
+    return Checkpoint(model.eval(), metadata)
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -155,16 +155,16 @@ def _refuse_pickles(path: Path) -> None:
         raise CheckpointError(f"{path.name} has {size} bytes, at most {LARGEST_BYTES} are read")
 
 
-def _empty_model(facts: CheckpointFacts) -> GenreModel:
-    scaler = FeatureScaler(len(facts.feature_names))
-    return GenreModel(scaler, len(facts.labels), facts.members)
+def _empty_model(metadata: CheckpointMetadata) -> GenreModel:
+    scaler = FeatureScaler(len(metadata.feature_names))
+    return GenreModel(scaler, len(metadata.labels), metadata.members)
 
 
-def _check(tensors: dict[str, torch.Tensor], facts: CheckpointFacts, what: str) -> None:
+def _check(tensors: dict[str, torch.Tensor], metadata: CheckpointMetadata, what: str) -> None:
     """Compare names, shapes, dtypes with the architecture's; weights must be finite."""
-    if len(set(facts.labels)) != len(facts.labels):
-        raise CheckpointError(f"{what}: a label stands twice")
-    promised = _empty_model(facts).state_dict()
+    if len(set(metadata.labels)) != len(metadata.labels):
+        raise CheckpointError(f"{what}: a label occurs twice")
+    promised = _empty_model(metadata).state_dict()
     if promised.keys() != tensors.keys():
         different = sorted(promised.keys() ^ tensors.keys())
         raise CheckpointError(f"{what}: missing or unknown weights: {different}")
@@ -173,8 +173,8 @@ def _check(tensors: dict[str, torch.Tensor], facts: CheckpointFacts, what: str) 
         if found.shape != expected.shape or found.dtype != expected.dtype:
             raise CheckpointError(
                 f"{what}: {name} is {found.dtype} {list(found.shape)}; with "
-                f"{len(facts.labels)} labels and {len(facts.feature_names)} features it should be "
-                f"{expected.dtype} {list(expected.shape)}"
+                f"{len(metadata.labels)} labels and {len(metadata.feature_names)} features it "
+                f"should be {expected.dtype} {list(expected.shape)}"
             )
         if not torch.isfinite(found).all():
             raise CheckpointError(f"{what}: {name} has values that are not finite")

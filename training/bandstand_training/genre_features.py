@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bandstand.settings import get_settings
-from bandstand_training.checkpoint import Checkpoint, CheckpointFacts
+from bandstand_training.checkpoint import Checkpoint, CheckpointMetadata
 from bandstand_training.evaluation import (
     FOLDS,
     cross_validate,
@@ -59,7 +59,7 @@ def train_genre_features(
         fitted = fit_on_split(table, split, settings, on_epoch=step)
     with progress(f"random {FOLDS}-fold", FOLDS * settings.epochs) as step:
         random_folds = cross_validate(table, settings, on_epoch=step)
-    facts = CheckpointFacts(
+    metadata = CheckpointMetadata(
         name=NAME,
         labels=table.classes,
         feature_names=table.feature_names,
@@ -69,4 +69,4 @@ def train_genre_features(
         seed=settings.seed,
         quality=(measure_on_test(fitted.model, table, split), random_folds),
     )
-    return Checkpoint(fitted.model, facts), seen.accuracy
+    return Checkpoint(fitted.model, metadata), seen.accuracy

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandstand_client.contract.models import Quality
-from bandstand_training.checkpoint import Checkpoint, CheckpointFacts
+from bandstand_training.checkpoint import Checkpoint, CheckpointMetadata
 from bandstand_training.evaluation import choose_by_folds, divide, quality_of
 from bandstand_training.fit import FitSettings, fit
 from bandstand_training.table import FeatureTable
@@ -28,7 +28,7 @@ class Trained:
 
     Attributes:
         checkpoint: to be saved with `save_checkpoint`.
-        quality: by cross-validation; it is among the checkpoint's facts as well.
+        quality: by cross-validation; it is among the checkpoint's metadata as well.
         confusion: `(classes, classes)`, rows of the table by what they are and, along the second
             axis, what the model without them said.
     """
@@ -70,7 +70,7 @@ def train_on_table(
         apart = f"{protocol}, each {table.group_column} in one fold"
         quality = quality_of(apart, NOTE, table.labels, chosen)
     fitted = fit(table, np.arange(len(table.labels)), settings, on_epoch=on_epoch)
-    facts = CheckpointFacts(
+    metadata = CheckpointMetadata(
         name=name,
         labels=table.classes,
         feature_names=table.feature_names,
@@ -82,4 +82,4 @@ def train_on_table(
     )
     confusion = np.zeros((len(table.classes),) * 2, dtype=np.int64)
     np.add.at(confusion, (table.labels, chosen), 1)
-    return Trained(Checkpoint(fitted.model, facts), quality, confusion)
+    return Trained(Checkpoint(fitted.model, metadata), quality, confusion)

@@ -87,7 +87,7 @@ def read_table(
 
     Raises:
         UnusableRequestError: no such file, a column is missing, a number is none, a clip has no
-            label or stands twice, or there are no rows.
+            label or occurs twice, or there are no rows.
     """
     rows = _read_rows(path)
     columns = rows[next(iter(rows))]
@@ -137,7 +137,7 @@ def _read_rows(path: Path) -> dict[str, Row]:
     by_clip = {row[named]: row for row in rows}
     if len(by_clip) < len(rows):
         twice = Counter(row[named] for row in rows).most_common(1)[0][0]
-        raise UnusableRequestError(f"{path}: the clip {twice!r} stands twice")
+        raise UnusableRequestError(f"{path}: the clip {twice!r} occurs twice")
     return by_clip
 
 
@@ -215,7 +215,7 @@ def read_split(directory: Path) -> Split:
     parts = {part: _read_list(directory / f"gtzan_{part}_filtered.txt") for part in Split.__slots__}
     clips = [clip for part in parts.values() for clip in part]
     if len(clips) != len(set(clips)):
-        raise UnusableRequestError(f"a clip stands twice in the lists of {directory}")
+        raise UnusableRequestError(f"a clip occurs twice in the lists of {directory}")
     return Split(**parts)
 
 

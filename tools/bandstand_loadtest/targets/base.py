@@ -62,7 +62,7 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
+class ServerMetadata:
     """What is under test."""
 
     address: str
@@ -87,6 +87,6 @@ class Target(Protocol):
         """Read what the server has counted so far."""
         ...
 
-    async def describe(self) -> ServerFacts:
+    async def describe(self) -> ServerMetadata:
         """Ask the server what it is."""
         ...

@@ -20,7 +20,7 @@ from bandstand_client.grpc_transport import (
 )
 from bandstand_client.policy import Timeouts
 from bandstand_loadtest.targets.answers import answer_of, failed
-from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts, Target
+from bandstand_loadtest.targets.base import Answer, Counters, ServerMetadata, Target
 
 
 @asynccontextmanager
@@ -78,14 +78,14 @@ class _GrpcTarget:
             )
         return read_statistics(told, self._model)
 
-    async def describe(self) -> ServerFacts:
+    async def describe(self) -> ServerMetadata:
         health = await self._client.health()
         request_id = uuid4().hex
         with triton_errors(request_id):
             told = await self._triton.get_model_config(
                 self._model, headers=self._options.headers(request_id)
             )
-        return ServerFacts(
+        return ServerMetadata(
             address=self._address,
             protocol="gRPC",
             version=f"Triton {health.version}",
