@@ -30,7 +30,7 @@ class Fbank(nn.Module):
         self.register_buffer("bank", bank, persistent=False)
 
     def forward(self, samples: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the log energies; frames behind the audio are what padding with 0 makes them.
+        """Return the log energies; frames after the audio are those of padding with 0.
 
         Args:
             samples: `(n, samples)`, at least one frame.
@@ -54,7 +54,7 @@ class Fbank(nn.Module):
 def _kernel(parameters: FbankParameters) -> DoubleArray:
     """Return the waves of all frequencies, `(n_fft, frame_length)`, real parts first.
 
-    Pre-emphasis takes its share of the first sample off itself, as Kaldi does. The highest
+    Pre-emphasis subtracts a share of the first sample from itself, as Kaldi does. The highest
     frequency is left out: no band reaches it.
     """
     length = parameters.frame_length

@@ -23,7 +23,7 @@ class MelBands(nn.Module):
         self.spectrum = make_spectrum(parameters.n_fft, parameters.hop)
         bank = self.spectrum.arrange(parameters.filter_bank)
         if parameters.spectrum == "power":
-            # The band sums up squares of real and imaginary parts alike: one pass less.
+            # One product sums the squares of real and imaginary parts: one pass less.
             bank = np.stack([bank, bank], axis=1)
         bank = bank.reshape(-1, parameters.n_mels)
         self.register_buffer("bank", as_float32(bank), persistent=False)

@@ -1,4 +1,4 @@
-"""Typed cards: one YAML file says everything about a model that anything else needs to know."""
+"""Typed cards: one YAML file describes one model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 
 FRONT_END_TENSOR = "front_end"
-"""What a graph with its front end inside calls the front end's result, so that a runtime can treat
-the two parts differently."""
+"""Name of the front end's output inside a graph that contains the front end, so that a runtime can
+treat the two parts differently."""
 
 
 class _CardPart(BaseModel):
@@ -38,10 +38,10 @@ class Source(_CardPart):
     revision: str | None = None
     """Branch, tag or commit of a hub repository."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """What the content must hash to; without it a source is refused unless asked for. Of a
-    folder: the hash of what `sha256sum` prints for its files, sorted by name."""
+    """Hash of the content; a source without it is refused unless the caller allows it. For a
+    folder: the hash of the output of `sha256sum` for its files, sorted by name."""
     licence: str
-    """SPDX identifier, or words."""
+    """SPDX identifier, or a text."""
     trained_on: str
     """The data the weights were fitted to."""
 
@@ -54,7 +54,7 @@ class Window(_CardPart):
     seconds: float = Field(gt=0)
     """Length of one window."""
     hop_seconds: float = Field(gt=0)
-    """From the start of one window to the start of the next."""
+    """Time from the start of one window to the start of the next."""
     minimum_seconds: float = Field(0.0, ge=0)
     """Recordings shorter than this are refused (422)."""
 
@@ -70,7 +70,7 @@ class Window(_CardPart):
 
 
 class FrontEnd(_CardPart):
-    """How samples become what the network sees; `parameters` are the front end's own."""
+    """How the network's input is computed from samples; `parameters` depend on the kind."""
 
     kind: Name
     parameters: dict[str, float | int | str | bool] = {}
@@ -85,7 +85,7 @@ class Tensor(_CardPart):
 
 
 class Tolerance(_CardPart):
-    """How far answers of two runtimes may be apart: |a - b| <= absolute + relative * |b|."""
+    """Allowed difference of two runtimes' outputs: |a - b| <= absolute + relative * |b|."""
 
     relative: float = 1e-4
     absolute: float = 1e-5
@@ -99,30 +99,31 @@ class Batch(_CardPart):
     max_delay_ms: float = Field(0.0, ge=0)
     """Time a window may wait for others while the runner is idle."""
     one_by_one_on_cpu: bool = False
-    """On a CPU, compute the windows of a batch one after the other: where one window keeps all
-    cores busy, more at once are no faster and only take memory."""
+    """On a CPU, compute the windows of a batch one after the other. If one window keeps all cores
+    busy, larger batches are no faster and need more memory."""
 
 
 class Triton(_CardPart):
-    """What a model asks of a Triton server; the servers in this process do without."""
+    """Settings of a model on a Triton server; the other runtimes ignore them."""
 
     accelerator: Literal["none", "cuda", "tensorrt"] = "none"
     """On a GPU. `none`: ONNX Runtime's CUDA provider as it is, which rounds to TF32. `cuda`: in
     full f32, and convolutions over time in cuDNN's fast layout. `tensorrt`: an engine of
-    `precision`, which takes minutes to build at the first load. Without a GPU all are ignored."""
+    `precision`, which takes minutes to build at the first load. Without a GPU the value is
+    ignored."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Arithmetic of the TensorRT engine; `fp16` answers otherwise, so measure it first."""
+    """Arithmetic of the TensorRT engine; `fp16` changes the outputs, so measure it first."""
     instances: int = Field(1, gt=0)
     """Copies of the model on each GPU, or on the CPU."""
     response_cache: bool = False
-    """Answer equal windows from the server's cache, where it has one."""
+    """Answer equal windows from the server's cache, if it has one."""
     resources: dict[str, int] = {}
-    """What an execution takes of the server's rate limiter, by name: models that share a GPU take
-    turns where each takes one of one."""
+    """Resources of the server's rate limiter that one execution takes, by name. Models that share a
+    GPU take turns if each takes one of one."""
 
 
 class InputFacts(_CardPart):
-    """What of a card decides how a recording is prepared for the model."""
+    """The parts of a card that determine how a recording is prepared for the model."""
 
     window: Window
     front_end: FrontEnd
@@ -130,7 +131,7 @@ class InputFacts(_CardPart):
 
 
 class Card(_CardPart):
-    """A model is a card: task, source, window, front end, tensors, labels, measured worth."""
+    """The description of a model: task, source, window, front end, tensors, labels, quality."""
 
     name: Name
     task: Task
@@ -142,32 +143,33 @@ class Card(_CardPart):
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     labels: tuple[str, ...] = ()
-    """Names of the first output's columns. None: those of the checkpoint's own configuration; the
-    card of an installed version has them (`InstalledModel.card`)."""
+    """Names of the first output's columns. If empty, the checkpoint's configuration has them; the
+    card of an installed version always has labels (`InstalledModel.card`)."""
     instruments: dict[str, Sound] = {}
-    """The labels that are musical instruments, and what makes their sound: a body that vibrates,
-    electricity (a pickup and amplifier count), or one or the other. A model tells instruments where
-    there are some."""
+    """The labels that are musical instruments, and whether the sound is acoustic, electronic (a
+    pickup and an amplifier count as electronic), or either. A model with instruments serves the
+    operation that detects them."""
     activation: Literal["softmax", "sigmoid", "none"]
-    """What turns the first output into scores; it is applied outside the graph."""
+    """Function from the first output to probabilities; it is applied outside the graph."""
     tolerance: Tolerance = Tolerance()
     batch: Batch = Batch()
     triton: Triton = Triton()
     prefers: Literal["f32", "bf16"] = "f32"
-    """Arithmetic that serves this model best on CPUs that have it."""
+    """Best arithmetic for this model on CPUs that have it."""
     embedded: bool = False
-    """Committed with the project: answers without any download."""
+    """Part of Bandstand: the model needs no download."""
     quality: tuple[Quality, ...] = ()
 
     def input_facts(self) -> InputFacts:
-        """Return what decides how a recording is prepared; it is the same for many models."""
+        """Return the values that determine how a recording is prepared; many models share them."""
         return InputFacts(window=self.window, front_end=self.front_end, inputs=self.inputs)
 
     def with_labels(self, labels: tuple[str, ...]) -> Card:
-        """Return this card with the labels of a checkpoint, and with those instruments among them.
+        """Return this card with the labels of a checkpoint, and with its instruments among them.
 
         Raises:
-            ModelMismatchError: not one label for each column of the first output, or one twice.
+            ModelMismatchError: the number of labels is not that of the first output's columns, or a
+                label occurs twice.
         """
         known = {label: self.instruments[label] for label in labels if label in self.instruments}
         changes = {"labels": labels, "instruments": known}
@@ -188,9 +190,9 @@ class Card(_CardPart):
 
     @model_validator(mode="after")
     def _instruments_are_labels(self) -> Card:
-        strange = self.instruments.keys() - self.labels
-        if self.labels and strange:
-            raise ValueError(f"instruments that are no labels: {sorted(strange)}")
+        unknown = self.instruments.keys() - self.labels
+        if self.labels and unknown:
+            raise ValueError(f"instruments that are not labels: {sorted(unknown)}")
         return self
 
 
@@ -198,7 +200,7 @@ def load_card(path: Path) -> Card:
     """Read one card.
 
     Raises:
-        CardError: not YAML, or not a card; the message names the file and the field.
+        CardError: the file is not YAML, or not a card; the message names the file and the field.
     """
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -206,5 +208,5 @@ def load_card(path: Path) -> Card:
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise CardError(f"{path.name}: {error}") from error
     if card.name != path.stem:
-        raise CardError(f"{path.name}: the card calls itself {card.name!r}")
+        raise CardError(f"{path.name}: the card's name is {card.name!r}")
     return card

@@ -367,7 +367,7 @@ def models_pull(
 
     [cyan]bandstand models pull --all[/cyan]
 
-    A download that was cut off goes on where it stopped. What is installed already is left alone.
+    An interrupted download continues where it stopped. Models that are installed are not changed.
 
     Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
     """
