@@ -55,7 +55,7 @@ def export(
 
     # It warns of every operator of torchvision, which no model here has.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    tell = _Lines(name) if json_lines else _Words(name)
+    output = _JsonOutput(name) if json_lines else _TextOutput(name)
     try:
         settings = get_settings().model_copy(update={"repository": repository})
         catalogue = Catalogue.from_settings(settings)
@@ -71,16 +71,16 @@ def export(
             SourceCache(settings.cache_dir),
             checkpoint=source,
             precision=precision,
-            on_step=tell.step,
+            on_step=output.step,
         )
     except BandstandError as error:
-        tell.failure(error)
+        output.failure(error)
         raise typer.Exit(1) from error
-    tell.success(exported, repository)
+    output.success(exported, repository)
 
 
-class _Words:
-    """Tells people."""
+class _TextOutput:
+    """Prints text for people."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -96,8 +96,8 @@ class _Words:
         typer.echo(exported.report.to_json().decode())
 
 
-class _Lines(_Words):
-    """Tells programs, one JSON object a line on standard output."""
+class _JsonOutput(_TextOutput):
+    """Prints one JSON object a line on standard output, for programs."""
 
     def step(self, step: str) -> None:
         typer.echo(json.dumps({"step": step}))

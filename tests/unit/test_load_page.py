@@ -151,7 +151,7 @@ def test_a_missed_bound_is_told_first(report: Report) -> None:
 
 def test_no_rate_found_fails_a_search(report: Report) -> None:
     assert replace(report, highest_rate=None).misses == [
-        "no rate was found that holds and was confirmed"
+        "no rate was found within the bounds and confirmed"
     ]
 
 

@@ -79,7 +79,7 @@ def test_the_list_is_a_line_a_model_and_names_the_command_that_says_more() -> No
 def test_show_says_the_whole_description(name: str) -> None:
     told = run("show", name)
     assert max(map(len, told)) <= WIDTH
-    assert load_cards()[name].description.split() == _value_of("what it is", told)
+    assert load_cards()[name].description.split() == _value_of("description", told)
 
 
 def _value_of(title: str, told: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A load test in a terminal: how it goes while it runs, and what came of it."""
+"""A load test in a terminal: its progress and its report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REDRAW_SECONDS = 0.25  # drawing takes CPU time from the load
 
 
 class BenchProgress:
-    """One line on standard error: what runs, how far it is, how the last requests went."""
+    """One line on standard error: the current run, its progress, the latest latencies."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -56,12 +56,12 @@ class BenchProgress:
         self._bar.stop()
 
     def _prepares(self, clips: int) -> None:
-        """Show that reference answers are being made."""
+        """Show that reference answers are computed."""
         self._bar.reset(self._task, total=clips, description="reference answers", news="")
         self._bar.refresh()
 
     def _prepared(self) -> None:
-        """Show that one more is made."""
+        """Count one more reference answer."""
         self._bar.advance(self._task)
         self._bar.refresh()
 
@@ -91,7 +91,7 @@ class BenchProgress:
 
 
 def show_report(report: Report) -> None:
-    """Print the runs as a table, and what does not hold."""
+    """Print the runs as a table, and the missed bounds."""
     table = Table(box=None, pad_edge=False)
     for i, column in enumerate(RUN_COLUMNS):
         first = i == 0

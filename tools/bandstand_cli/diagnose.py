@@ -1,4 +1,4 @@
-"""The command `diagnose`: training features beside what a card's front end makes of the audio."""
+"""The command `diagnose`: compares training features with those of a card's front end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STYLES: dict[Verdict, str] = {
 
 
 def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: bool) -> None:
-    """Diagnose, show, and end with exit code 1 where the card does not make the features.
+    """Diagnose, print, and end with exit code 1 if the card does not produce the features.
 
     Raises:
         BandstandError: the card, the features or the audio cannot be used.
@@ -50,7 +50,7 @@ def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: b
         model_card = load_card(Path(card))
     else:
         model_card = Catalogue.from_settings(get_settings()).card(card)
-    read_front_end(model_card)  # before the audio is decoded, say that it cannot be compared
+    read_front_end(model_card)  # raise before decoding if the card cannot be compared
     training = load_features(features)
     waveform = decode(audio.read_bytes(), DecodeLimits.from_settings(get_settings()))
     found = diagnose(training, waveform, model_card)
@@ -74,7 +74,7 @@ def _page(found: Diagnosis, card: Card) -> RenderableType:
     if lines:
         parts += [_heading(f"Lines of the card {card.name} to change"), Text(lines)]
     if found.outside_the_card:
-        parts.append(_heading("What no line of a card can say"))
+        parts.append(_heading("Settings that a card has no field for"))
         parts += [Text(f"- {words}") for words in found.outside_the_card]
     if found.undetermined:
         parts.append(_heading("Not told apart by this clip"))
@@ -83,9 +83,7 @@ def _page(found: Diagnosis, card: Card) -> RenderableType:
             for name, values in found.undetermined.items()
         ]
     if found.proof is not None:
-        words = (
-            f"Made again by the front end that serves, with all this: residual {found.proof:.2g}"
-        )
+        words = f"Computed again by the serving front end: residual {found.proof:.2g}"
         parts.append(Padding(Text(words, style="dim"), (1, 0, 0, 0)))
     return Group(*parts)
 
@@ -115,7 +113,7 @@ def _summary(found: Diagnosis) -> RenderableType:
 
 
 def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
-    """The best setting in full; of others, what differs from it; its equals marked."""
+    """The best setting in full, the differences of the others, and a mark for equal ones."""
     table = Table(box=None, pad_edge=False)
     for title in ("residual", "frames", ""):
         table.add_column(title, no_wrap=True, justify="right")
@@ -133,7 +131,7 @@ def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
             "=" if each.indistinguishable else "",
             ", ".join(filter(None, own.values())) if first else f"but {', '.join(different)}",
         )
-    return Group(table, Text("=: as good as the best, as far as this clip can tell", "dim"))
+    return Group(table, Text("=: equal to the best, within the precision of this clip", "dim"))
 
 
 def _described(setting: Setting) -> dict[str, str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """What `train table` was asked for; see its help."""
+    """The options of `train table`; see its help."""
 
     table: Path
     labels: Path | None
@@ -40,10 +40,10 @@ class TableOptions:
 
 
 def train_table(options: TableOptions) -> None:
-    """Fit a model to a user's table, show what it is worth, and write it.
+    """Fit a model to a user's table, print its quality, and write it.
 
     Raises:
-        typer.BadParameter: the name is none that a card can have.
+        typer.BadParameter: the name is not allowed for a card.
         BandstandError: the table cannot be used, or training's packages are missing.
         OSError: the folder is not writable, or full.
     """
@@ -86,7 +86,7 @@ def train_genre_features(
     seed: int,
     write: bool,
 ) -> None:
-    """Fit the model that ships anew; print what goes into its card.
+    """Fit the embedded model again; print the new values of its card.
 
     Raises:
         BandstandError: the table or its lists cannot be used, or training's packages are missing.

@@ -1,6 +1,6 @@
-"""A load test as one HTML page that needs nothing else: headline, charts, tables, circumstances.
+"""A load test as one HTML page without other files: headline, charts, tables, circumstances.
 
-`templates/page.html` is the page, `templates/page.css` its style; here are the values they show.
+`templates/page.html` is the page, `templates/page.css` its style; this module computes the values.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class _Tile(NamedTuple):
 
 
 class _Charted(NamedTuple):
-    """A chart, and a table of the same."""
+    """A chart, and a table of its values."""
 
     chart: Markup
     rows: list[tuple[Cell, ...]]
 
 
 def check_can_write() -> None:
-    """Make sure, before any work, that a page can be made.
+    """Check, before any work, that a page can be written.
 
     Raises:
         UnusableRequestError: Jinja2 or matplotlib is not installed.
@@ -83,7 +83,7 @@ def page(report: Report) -> str:
 
 
 def _values(report: Report) -> dict[str, Any]:
-    """Return what the template shows; a part that is None or empty is left out."""
+    """Return the template's values; the page leaves out parts that are None or empty."""
     runs = [run for run in report.runs if not run.probe]
     return {
         "report": report,
@@ -147,13 +147,13 @@ def _search(report: Report) -> _Charted | None:
 
 
 def _latency(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    told = [run for run in _telling(runs) if run.latency_ms is not None]
-    return [(_title(run), _safe(charts.latency_histogram(run))) for run in told]
+    shown = [run for run in _representative(runs) if run.latency_ms is not None]
+    return [(_title(run), _safe(charts.latency_histogram(run))) for run in shown]
 
 
 def _stages(runs: Sequence[Run]) -> _Charted | None:
-    told = [run for run in _telling(runs) if run.stages]
-    if not told:
+    shown = [run for run in _representative(runs) if run.stages]
+    if not shown:
         return None
     rows: list[tuple[Cell, ...]] = [
         (
@@ -161,19 +161,19 @@ def _stages(runs: Sequence[Run]) -> _Charted | None:
             stage.name.replace("_", " "),
             *map(said, (stage.mean, stage.p50, stage.p99)),
         )
-        for run in told
+        for run in shown
         for stage in run.stages
     ]
-    return _Charted(_safe(charts.stage_times(told)), rows)
+    return _Charted(_safe(charts.stage_times(shown)), rows)
 
 
 def _batches(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    told = [run for run in _telling(runs) if sum(run.batches.values())]
-    return [(_title(run), _safe(charts.batch_sizes(run))) for run in told]
+    shown = [run for run in _representative(runs) if sum(run.batches.values())]
+    return [(_title(run), _safe(charts.batch_sizes(run))) for run in shown]
 
 
-def _telling(runs: Sequence[Run]) -> list[Run]:
-    """Return one run a scenario; of a sweep, the first and the last."""
+def _representative(runs: Sequence[Run]) -> list[Run]:
+    """Return one run of each scenario; of a sweep, the first and the last."""
     swept = [run for run in runs if run.scenario == "sweep"]
     return [run for run in runs if run.scenario != "sweep" or run in (swept[0], swept[-1])]
 
@@ -183,14 +183,14 @@ def _title(run: Run) -> str:
 
 
 def _safe(drawing: str) -> Markup:
-    """Mark a chart, which is our own SVG, as no text to escape."""
+    """Mark a chart as SVG, so that it is not escaped."""
     from markupsafe import Markup
 
     return Markup(drawing)  # noqa: S704 (matplotlib has escaped what it drew)
 
 
 def _checks(runs: Sequence[Run]) -> list[tuple[Cell, ...]]:
-    """Return each check where it was nearest to its bound, or farthest past it."""
+    """Return each check from the run in which it was nearest to its bound, or farthest past it."""
     worst: dict[str, tuple[Run, Check]] = {}
     for run in runs:
         for check in run.checks:
