@@ -20,8 +20,8 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
     """Open a checkpoint folder.
 
     Raises:
-        CheckpointError: it is no AST classifier, or is damaged.
-        ModelMismatchError: it was trained behind another front end than the card's.
+        CheckpointError: it is not an AST classifier, or is damaged.
+        ModelMismatchError: it was trained with another front end than the card's.
     """
     from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
@@ -43,7 +43,7 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
             f"front end makes {parameters.frames} of {parameters.n_mels}"
         )
     with warnings.catch_warnings():
-        # Its lowest band lies between two frequencies, in the checkpoint's training as here.
+        # Its lowest band is between two frequencies, as in the checkpoint's training.
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
         extractor = ASTFeatureExtractor.from_dict(extractor_config)
     return TransformersClassifier(card, model, Fbank(parameters), extractor)

@@ -26,7 +26,7 @@ from bandstand_exporters.torch_graph import write_graph
 
 CHANNELS = (64, 128, 128, 128, 64)
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
-"""Largest of so many bands and frames, block by block."""
+"""Bands and frames of the max pooling of each block."""
 _BANK = "spec.mel_scale.fb"
 _WINDOW = "spec.spectrogram.window"
 _BANK_ROUNDING = 2e-5
@@ -70,8 +70,8 @@ class FcnNetwork(nn.Module):
 class FcnTagger:
     """An opened checkpoint.
 
-    The reference that an export is compared with is not our front end, but what the network was
-    trained behind: torchaudio's mel spectrogram, with the filter bank that the checkpoint holds.
+    The reference of an export is not our front end, but that of the training: torchaudio's mel
+    spectrogram, with the filter bank of the checkpoint.
     """
 
     def __init__(self, card: Card, weights: dict[str, Tensor]) -> None:
@@ -129,7 +129,7 @@ class FcnTagger:
         """Compare the card's front end with the buffers that the checkpoint holds.
 
         Raises:
-            ModelMismatchError: the network was trained behind another one.
+            ModelMismatchError: the network was trained with another one.
         """
         bank = torch.from_numpy(self._front_end.filter_bank.T.copy())
         window = torch.hann_window(self._front_end.n_fft)
@@ -149,12 +149,12 @@ def open_source(card: Card, checkpoint: Path) -> FcnTagger:
     """Open a checkpoint; only tensors are read from it, nothing in it is executed.
 
     Raises:
-        CheckpointError: it holds anything but tensors, is damaged, or has other weights.
-        ModelMismatchError: it was trained behind another front end than the card's.
+        CheckpointError: it has other content than tensors, is damaged, or has other weights.
+        ModelMismatchError: it was trained with another front end than the card's.
     """
     try:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # a pickle fails in as many ways as there are bytes
+    except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(f"{checkpoint.name} cannot be read safely: {error}") from error
     if not isinstance(weights, dict) or not {_BANK, _WINDOW} <= weights.keys():
         raise CheckpointError(f"{checkpoint.name} holds no FCN tagger with its mel spectrogram")

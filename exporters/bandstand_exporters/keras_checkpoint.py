@@ -1,4 +1,4 @@
-"""Keras checkpoints, `.h5` and `.keras`: what is in them is looked at before Keras loads it."""
+"""Keras checkpoints, `.h5` and `.keras`; their content is checked before Keras loads it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LAYERS = {
     *("InputLayer", "Conv2D", "MaxPooling2D", "AveragePooling2D", "BatchNormalization"),
     *("Activation", "Flatten", "Dense", "Dropout", "GlobalAveragePooling2D"),
 }
-"""Layers that compute and nothing else; `Lambda`, which carries code, is none of them."""
+"""Allowed layers; `Lambda`, which contains code, is not allowed."""
 ACTIVATIONS = {"relu", "elu", "tanh", "sigmoid", "softmax", "linear"}
 LARGEST_CONFIG_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SequentialMetadata:
-    """What a checkpoint says of its network.
+    """Metadata of a checkpoint's network.
 
     Attributes:
         input_shape: without the batch axis.
@@ -37,10 +37,10 @@ class SequentialMetadata:
 
 
 def read_metadata(path: Path) -> SequentialMetadata:
-    """Read what a checkpoint says of its network, without Keras and without running anything.
+    """Read the metadata of a checkpoint's network, without Keras and without executing code.
 
     Raises:
-        CheckpointError: no Keras checkpoint, damaged, no plain sequence of `LAYERS`, or code in it.
+        CheckpointError: not a Keras checkpoint, damaged, not a sequence of `LAYERS`, or with code.
     """
     try:
         config = _read_config(path)

@@ -1,6 +1,6 @@
-"""The architecture `mel_cnn`: a convolutional network on a log-mel spectrogram, in whatever form.
+"""The architecture `mel_cnn`: a convolutional network on a log-mel spectrogram, in three forms.
 
-What a checkpoint is, its content says:
+The content of a checkpoint determines its form:
 
 - a folder whose `config.json` has a `model_type`: transformers', left to its own exporter;
 - a Keras file, `.keras` or `.h5`: left to `keras_cnn`;
@@ -51,7 +51,7 @@ TRANSFORMERS = {
 
 
 class Description(BaseModel):
-    """What `config.json` says of a checkpoint that is not transformers'."""
+    """The `config.json` of a checkpoint that is not transformers'."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -105,7 +105,7 @@ def open_source(card: Card, checkpoint: Path) -> SourceModel:
 
 
 def _find_network(checkpoint: Path) -> tuple[Path, FileKind]:
-    """Return the only file that holds a network, and what it is."""
+    """Return the only file with a network, and its kind."""
     files = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
     found = [(file, kind) for file in files if file.is_file() and (kind := kind_of(file))]
     if len(found) == 1:
@@ -168,7 +168,7 @@ def _labels(card: Card, file: Path, description: Description) -> tuple[str, ...]
 
 
 def _check_window(card: Card, file: Path) -> None:
-    """Refuse a Keras network that would hear only the beginning of each window."""
+    """Refuse a Keras network that would use only the start of each window."""
     parameters = LogMelParameters.from_card(card)
     frames, shape = parameters.frames(card.window.samples), read_metadata(file).input_shape
     sides = sorted(shape[:2], key=lambda side: side == parameters.n_mels)

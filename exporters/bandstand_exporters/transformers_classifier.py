@@ -1,4 +1,4 @@
-"""What the transformers' audio classifiers have in common: waveforms to logits in one graph."""
+"""Base of the transformers' audio classifiers: waveforms to logits in one graph."""
 
 from __future__ import annotations
 
