@@ -59,7 +59,7 @@ def save_graph(
 
 
 def weight(seed: int, *shape: int) -> Any:
-    """Random weights that keep the variance of what goes through."""
+    """Return random weights that keep the variance of activations."""
     scale = np.sqrt(2 / np.prod(shape[1:]))
     return np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
 

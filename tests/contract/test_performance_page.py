@@ -1,4 +1,4 @@
-"""The page of performance says what the committed results say."""
+"""docs/performance.md is up to date with the committed results."""
 
 from __future__ import annotations
 

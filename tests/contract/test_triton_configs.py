@@ -1,4 +1,4 @@
-"""Triton's configs are made from the cards, and those that are committed are no others."""
+"""Triton's configs are generated from the cards, and the committed ones are up to date."""
 
 from __future__ import annotations
 

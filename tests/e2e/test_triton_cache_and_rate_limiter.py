@@ -1,4 +1,4 @@
-"""What a card asks of Triton beyond batching works in a real server: a cache, a shared device."""
+"""A card's response cache and rate limiter resources work on a Triton server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that no model can be fitted to are refused in words, before anything is fitted."""
+"""Unusable tables are refused with a clear message, before a model is fitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training features that cannot be used are refused in words; nothing pickled is ever loaded."""
+"""Unusable training features are refused with a clear message; pickles are never loaded."""
 
 from __future__ import annotations
 

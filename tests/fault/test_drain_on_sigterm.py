@@ -1,4 +1,4 @@
-"""SIGTERM under load: what is in flight is answered, and no process stays behind."""
+"""SIGTERM under load: requests in flight are answered, and no process remains."""
 
 from __future__ import annotations
 

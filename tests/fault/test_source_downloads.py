@@ -1,4 +1,4 @@
-"""Downloads of checkpoints from servers that cut, lie, refuse, hang, or are not there."""
+"""Downloads from servers that disconnect, send wrong content, refuse, hang, or do not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong around a Triton server stays where it happened, and is told."""
+"""Faults around a Triton server fail only the call concerned, with a clear error."""
 
 from __future__ import annotations
 

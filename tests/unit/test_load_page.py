@@ -1,4 +1,4 @@
-"""The page of a load test stands alone and says what was measured; so does its JSON."""
+"""The page of a load test needs no other files and has the measured figures; so has its JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`models list` and `models show` on a terminal of 80 columns: all is said, and nothing is cut."""
+"""`models list` and `models show` fit a terminal of 80 columns without truncated text."""
 
 from __future__ import annotations
 

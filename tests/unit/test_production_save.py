@@ -1,4 +1,4 @@
-"""What users of a fitted model need: save, load, predict."""
+"""A fitted model can be saved, loaded and used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checkpoints of fitted genre models: one safetensors file each, with its metadata in the header.
 
 The only key of the safetensors metadata is `bandstand`; it holds `CheckpointMetadata` as JSON. One
-file needs no care to stay consistent, and one sha256 in a card covers weights, scaler and metadata.
+file is always consistent, and one sha256 in a card covers weights, scaler and metadata.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bandstand_training.genre_network import GenreModel
 METADATA_KEY = "bandstand"
 SUFFIX = ".safetensors"
 LARGEST_BYTES = 64 * 1024 * 1024
-"""A genre model is a thousand times smaller; what is larger is none, and is not read."""
+"""Larger files are not read; a genre model is a thousand times smaller."""
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib"}
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # a pickle's first opcode; the zip torch.save makes
 
@@ -34,12 +34,12 @@ _HEADER_START = 8
 
 
 class CheckpointMetadata(BaseModel):
-    """What a checkpoint says of itself."""
+    """The metadata of a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Name
-    """The card it belongs to."""
+    """The name of its card."""
     architecture: Literal["feature_mlp"] = "feature_mlp"
     labels: tuple[str, ...] = Field(min_length=2)
     """The classes, in the order of the logits."""
@@ -48,16 +48,16 @@ class CheckpointMetadata(BaseModel):
     members: Annotated[int, Field(ge=1, le=64)]
     """Networks whose logits are averaged."""
     fitted_to: str
-    """The data, in words."""
+    """A description of the training data."""
     epochs: int
     seed: int
     quality: tuple[Quality, ...] = ()
-    """What was measured, protocol by protocol."""
+    """The measurements, one for each protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model, in evaluation mode, and what its file says of it."""
+    """A model, in evaluation mode, and its metadata."""
 
     model: GenreModel
     metadata: CheckpointMetadata
@@ -66,11 +66,11 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
     """Write `<directory>/<name>-v<N>.safetensors`, N one above the newest, and return its path.
 
-    The file appears whole or not at all, and replaces none. Equal checkpoints give equal bytes.
+    The file is written atomically, and replaces none. Equal checkpoints give equal bytes.
 
     Raises:
         CheckpointError: the weights are not finite, or do not fit the labels and features.
-        OSError: the directory is not writable, or full; nothing is left behind.
+        OSError: the directory is not writable, or full; no file remains.
     """
     from safetensors.torch import save
 
@@ -111,7 +111,7 @@ def versions(directory: Path, name: str) -> list[int]:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint without executing code from it.
 
     Raises:
         CheckpointError: no such file, a pickle, truncated, not of this architecture, labels or
@@ -145,7 +145,7 @@ def _refuse_pickles(path: Path) -> None:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror}") from error
-    # The length that a safetensors file begins with may have the first byte of a pickle.
+    # The length at the start of a safetensors file can have the first byte of a pickle.
     ours = start[4:] == b"\0\0\0\0{"
     if path.suffix in PICKLE_SUFFIXES or (start.startswith(PICKLE_STARTS) and not ours):
         raise CheckpointError(

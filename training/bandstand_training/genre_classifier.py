@@ -28,10 +28,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a checkpoint is.
+    """Metadata of a checkpoint and its file.
 
     Attributes:
-        parameters: numbers that were fitted by gradient descent; the scaler's are not counted.
+        parameters: number of weights fitted by gradient descent, without the scaler's.
         size_bytes: of the file.
     """
 
@@ -76,7 +76,7 @@ class GenreClassifier:
         metadata = self._checkpoint.metadata
         if rows.ndim != 2 or rows.shape[1] != len(metadata.feature_names):  # noqa: PLR2004
             raise UnusableRequestError(
-                f"{len(metadata.feature_names)} features a clip are needed, given was {rows.shape}"
+                f"{len(metadata.feature_names)} features a clip are needed, not {rows.shape}"
             )
         if not np.isfinite(rows).all():
             raise UnusableRequestError("a feature is not finite")

@@ -1,4 +1,4 @@
-"""The embedded genre model, reproduced: how `genre_features` was fitted and measured."""
+"""Training of the embedded genre model `genre_features`, and its measurement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FITTED_TO = (
 DEFAULT_OUT = Path(__file__).with_name("checkpoints")
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Given a title and a number of epochs, what is to be called after each of them."""
+"""Takes a title and a number of epochs; yields a function to call after each epoch."""
 
 
 def default_tables() -> Path:
@@ -42,8 +42,8 @@ def train_genre_features(
     Args:
         table_path: GTZAN's feature table.
         splits: the folder of the lists of the fault-filtered split.
-        settings: how; the defaults are those of the model that ships.
-        progress: told of each part.
+        settings: of the fit; the defaults are those of the embedded model.
+        progress: called for each part.
 
     Returns:
         The model with both measurements, and the accuracy on the valid list of a model fitted to
