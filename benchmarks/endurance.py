@@ -1,4 +1,4 @@
-"""Many requests at once for a while: none lost, none failed, and no memory kept.
+"""Many concurrent requests for some minutes: none is lost, none fails, memory does not grow.
 
 Exit code 1 if a goal is missed.
 """

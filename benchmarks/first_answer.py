@@ -1,4 +1,4 @@
-"""From nothing to the first answer: a fresh clone, `make serve`, and the clock.
+"""Time to the first answer: a fresh clone and `make serve`.
 
 The clone has what is committed and nothing else; caches of package managers are empty.
 """

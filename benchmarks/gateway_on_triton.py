@@ -1,4 +1,4 @@
-"""The same gateway with its models in runner processes of its own, and on a real Triton server.
+"""The same gateway with its models in its own runner processes, and on a Triton server.
 
 Both answer the same requests in turns. CPU time is that of the gateway's processes, and of Triton's
 where there is one. Exit code 1 if a goal is missed.

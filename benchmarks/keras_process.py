@@ -1,6 +1,6 @@
-"""A Keras network in a process of its own, where TensorFlow's threads disturb nobody.
+"""A Keras network in a separate process, so that TensorFlow's threads do not affect the others.
 
-It is told when to take a turn by a line on its standard input, and answers with a line of JSON.
+A line on its standard input starts a turn; it prints a line of JSON with the result.
 """
 
 from __future__ import annotations

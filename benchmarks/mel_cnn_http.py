@@ -117,8 +117,8 @@ def answer(server: Endpoint, clip: bytes) -> dict[str, Any]:
     """Return what a server says of the clip."""
     response = httpx.post(f"{server.url}{PATH}", files={"file": clip}, timeout=60.0)
     response.raise_for_status()
-    said: dict[str, Any] = response.json()
-    return said
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
 def largest_difference(answers: Mapping[str, dict[str, Any]]) -> float:

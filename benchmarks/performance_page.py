@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.names import NAMES
-from benchmarks.report import RESULTS, said, table_lines
+from benchmarks.report import RESULTS, format_cell, table_lines
 from harness import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "performance.md"
@@ -103,12 +103,12 @@ def _table(table: dict[str, Any], name: str) -> list[str]:
 
 def _hardware(machine: dict[str, Any]) -> str:
     """Return hardware, load and versions in one line."""
-    flags = said(machine["flags"])
-    load = said(machine["load_average"]) if "load_average" in machine else "not recorded"
+    flags = format_cell(machine["flags"])
+    load = format_cell(machine["load_average"]) if "load_average" in machine else "not recorded"
     return (
         f"{machine['cores']} cores of {machine['cpu']} ({flags}), {machine['memory_gib']} GiB, "
         f"{machine['system']}; load average before: {load}; Python {machine['python']}, "
-        f"{said(machine['packages'])}."
+        f"{format_cell(machine['packages'])}."
     )
 
 

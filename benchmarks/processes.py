@@ -1,4 +1,4 @@
-"""Servers as processes: what they cost in CPU time and memory, and that none is left behind."""
+"""Servers as processes: their CPU time and memory, and their end."""
 
 from __future__ import annotations
 

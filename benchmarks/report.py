@@ -1,4 +1,4 @@
-"""What every benchmark's result says about itself: hardware, versions, command, tables, notes."""
+"""The result of a benchmark: hardware, versions, command, tables, notes."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _markdown(
         lines += [f"## {table.title}", "", *table_lines(table.columns, table.rows), ""]
     if notes:
         lines += ["## How it was measured", "", *(f"- {note}" for note in notes), ""]
-    named = [(key.replace("_", " "), said(value)) for key, value in machine_metadata.items()]
+    named = [(key.replace("_", " "), format_cell(value)) for key, value in machine_metadata.items()]
     lines += ["## Hardware and versions", "", *table_lines(("", ""), named)]
     return "\n".join(lines) + "\n"
 
@@ -150,10 +150,10 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str | float | in
 
 
 def _row(cells: Sequence[str | float | int]) -> str:
-    return "| " + " | ".join(said(cell) for cell in cells) + " |"
+    return "| " + " | ".join(format_cell(cell) for cell in cells) + " |"
 
 
-def said(value: object) -> str:
+def format_cell(value: object) -> str:
     """Return a value as people read it: flags by name, numbers with four digits."""
     if isinstance(value, dict):
         if all(isinstance(item, bool) for item in value.values()):

@@ -1,4 +1,4 @@
-"""Minutes of random arrivals at 80 % of the highest rate that holds: nothing fails, memory is flat.
+"""Minutes of random arrivals at 80 % of the highest rate: no failures, and constant memory.
 
 The rate is searched for first. Exit code 1 if a goal is missed.
 """

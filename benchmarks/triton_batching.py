@@ -1,4 +1,4 @@
-"""What dynamic batching on Triton brings a memory-bound model, and what it costs a lone request.
+"""Gain of dynamic batching on Triton for a memory-bound model, and its cost for a single request.
 
 The same network is served twice by one real Triton server, with and without dynamic batching, and
 asked over gRPC in turns. Exit code 1 if a goal is missed.

@@ -37,8 +37,8 @@ class Fbank(nn.Module):
             lengths: `(n,)`, int64: how many samples of each row are audio. None: all.
         """
         config = self.config
-        heard = samples[:, : config.samples]
-        squares = functional.conv1d(heard[:, None], self.kernel, stride=config.hop).square()
+        covered = samples[:, : config.samples]
+        squares = functional.conv1d(covered[:, None], self.kernel, stride=config.hop).square()
         half = config.n_fft // 2
         energies = (self.bank @ (squares[:, :half] + squares[:, half:])).transpose(1, 2)
         logarithms = energies.clamp(min=config.floor).log()

@@ -59,8 +59,8 @@ def _kaldi_spectra(
 
     Pre-emphasis subtracts a share of a frame's first sample from itself, as Kaldi does.
     """
-    heard = clip[: parameters.samples]
-    frames = sliding_window_view(heard, parameters.frame_length)[:: parameters.hop]
+    covered = clip[: parameters.samples]
+    frames = sliding_window_view(covered, parameters.frame_length)[:: parameters.hop]
     window = np.hanning(parameters.frame_length)
     for start in range(0, len(frames), _FRAMES_AT_ONCE):
         block = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)

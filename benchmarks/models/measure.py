@@ -1,4 +1,4 @@
-"""Measure what is installed: its report, its speed here, and what it says of recordings."""
+"""Measure installed models: their reports, their speed here, and their answers for recordings."""
 
 from __future__ import annotations
 

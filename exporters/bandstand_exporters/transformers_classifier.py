@@ -32,8 +32,8 @@ class Served(nn.Module):
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return both."""
-        heard = self.front_end(samples)
-        return heard, self.model(heard).logits
+        features = self.front_end(samples)
+        return features, self.model(features).logits
 
 
 class TransformersClassifier:
@@ -60,10 +60,10 @@ class TransformersClassifier:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the logits with transformers."""
         (samples,) = inputs.values()
-        heard = self._extractor(
+        features = self._extractor(
             list(samples), sampling_rate=self._card.window.sample_rate, return_tensors="np"
         )
-        values = torch.from_numpy(np.asarray(heard["input_values"], np.float32))
+        values = torch.from_numpy(np.asarray(features["input_values"], np.float32))
         with torch.inference_mode():
             logits = self._model(values).logits.numpy()
         return {self._card.outputs[0].name: logits}

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bandstand_cli.display import show
-from bandstand_loadtest.figures import RUN_COLUMNS, run_row, said
+from bandstand_loadtest.figures import RUN_COLUMNS, format_figure, run_row
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.samples import Sample
 from bandstand_loadtest.scenarios import Observer
@@ -84,7 +84,7 @@ class BenchProgress:
         failed = f", {self._failed} failed" if self._failed else ""
         news = (
             f"{self._finished} requests, {self._finished / elapsed:.1f} a second, "
-            f"p50 {said(p50)} ms, p99 {said(p99)} ms{failed}"
+            f"p50 {format_figure(p50)} ms, p99 {format_figure(p99)} ms{failed}"
         )
         self._bar.update(self._task, completed=min(elapsed, self._seconds), news=news)
         self._bar.refresh()
@@ -114,5 +114,5 @@ def show_report(report: Report) -> None:
 def _show_highest(report: Report) -> None:
     bound = report.plan.bounds.p99_ms
     if report.highest_rate is not None and bound is not None:
-        rate = said(report.highest_rate)
-        show(f"highest rate with p99 at most {said(bound)} ms: {rate} requests a second")
+        rate = format_figure(report.highest_rate)
+        show(f"highest rate with p99 at most {format_figure(bound)} ms: {rate} requests a second")

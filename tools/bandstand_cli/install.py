@@ -286,13 +286,13 @@ def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dic
             process.kill()
             raise
         complaints.seek(0)
-        said = complaints.read().strip().splitlines()[-1:]
+        error_lines = complaints.read().strip().splitlines()[-1:]
     if "error_type" in last:
         raise BandstandError.from_fields(last)  # type: ignore[arg-type]
     if "report" not in last:
         raise BandstandError(
             f"the export of {card.name} ended with code {process.returncode} and no result"
-            f" ({'; '.join(said) or 'no output'}); a negative code is a signal, and -9 is "
+            f" ({'; '.join(error_lines) or 'no output'}); a negative code is a signal, and -9 is "
             "often a lack of memory"
         )
     return last

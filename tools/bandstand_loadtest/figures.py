@@ -20,20 +20,20 @@ def run_row(run: Run) -> tuple[Cell, ...]:
     latency = run.latency_ms
     tails: tuple[str, ...] = ("-",) * 3
     if latency is not None:
-        tails = tuple(map(said, (latency.p50, latency.p90, latency.p99)))
+        tails = tuple(map(format_figure, (latency.p50, latency.p90, latency.p99)))
     return (
         f"{run.scenario}, {run.load}",
         run.requests,
         sum(run.errors.values()),
-        said(run.requests_per_second),
-        said(run.audio_seconds_per_second),
+        format_figure(run.requests_per_second),
+        format_figure(run.audio_seconds_per_second),
         *tails,
         f"{100 * run.accuracy.equal_share:.4g} %" if run.answered else "-",
         verdict(run),
     )
 
 
-def said(value: float) -> str:
+def format_figure(value: float) -> str:
     """Return a figure with three digits, if possible without an exponent."""
     return f"{value:.0f}" if 100 <= value < 1e9 else f"{value:.3g}"  # noqa: PLR2004
 

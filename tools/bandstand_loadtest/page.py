@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bandstand.errors import UnusableRequestError
 from bandstand_loadtest import charts
-from bandstand_loadtest.figures import RUN_COLUMNS, Cell, mark, run_row, said, verdict
+from bandstand_loadtest.figures import RUN_COLUMNS, Cell, format_figure, mark, run_row, verdict
 from bandstand_loadtest.measure import BUSY_SHARE
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import LEAST_ACCURACY, Check, Run
@@ -78,7 +78,10 @@ def page(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"said": said, "percent": lambda share: f"{100 * share:g}"}
+    environment.filters |= {
+        "format_figure": format_figure,
+        "percent": lambda share: f"{100 * share:g}",
+    }
     return environment.get_template("page.html").render(_values(report)).lstrip()
 
 
@@ -106,17 +109,19 @@ def _values(report: Report) -> dict[str, Any]:
 def _tiles(report: Report) -> Iterator[_Tile]:
     for run in report.of("single-stream"):
         if run.latency_ms is not None:
-            note = f"SingleStream; p50 {said(run.latency_ms.p50)} ms"
-            yield _Tile("p90, one at a time", f"{said(run.latency_ms.p90)} ms", note)
+            note = f"SingleStream; p50 {format_figure(run.latency_ms.p50)} ms"
+            yield _Tile("p90, one at a time", f"{format_figure(run.latency_ms.p90)} ms", note)
     for run in report.of("server"):
         name = "the highest that holds" if report.searched else "as stated"
-        tail = "-" if run.latency_ms is None else said(run.latency_ms.p99)
+        tail = "-" if run.latency_ms is None else format_figure(run.latency_ms.p99)
         bound = report.plan.bounds.p99_ms
-        note = f"Server, {name}; p99 {tail} ms" + (f", bound {said(bound)}" if bound else "")
-        yield _Tile("requests a second", said(run.rate or 0.0), note)
+        note = f"Server, {name}; p99 {tail} ms" + (
+            f", bound {format_figure(bound)}" if bound else ""
+        )
+        yield _Tile("requests a second", format_figure(run.rate or 0.0), note)
     for run in report.of("offline"):
-        note = f"Offline; {said(run.requests_per_second)} recordings a second"
-        yield _Tile("audio a second", f"{said(run.audio_seconds_per_second)} s", note)
+        note = f"Offline; {format_figure(run.requests_per_second)} recordings a second"
+        yield _Tile("audio a second", f"{format_figure(run.audio_seconds_per_second)} s", note)
     answers = sum(run.answered for run in report.runs)
     if answers:
         equal = sum(run.accuracy.equal_share * run.answered for run in report.runs) / answers
@@ -136,8 +141,8 @@ def _search(report: Report) -> _Charted | None:
         return None
     rows: list[tuple[Cell, ...]] = [
         (
-            said(run.rate or 0.0),
-            "-" if run.latency_ms is None else said(run.latency_ms.p99),
+            format_figure(run.rate or 0.0),
+            "-" if run.latency_ms is None else format_figure(run.latency_ms.p99),
             run.requests,
             verdict(run) if run.probe else verdict(run) + " (confirmed)",
         )
@@ -159,7 +164,7 @@ def _stages(runs: Sequence[Run]) -> _Charted | None:
         (
             _title(run),
             stage.name.replace("_", " "),
-            *map(said, (stage.mean, stage.p50, stage.p99)),
+            *map(format_figure, (stage.mean, stage.p50, stage.p99)),
         )
         for run in shown
         for stage in run.stages
@@ -200,8 +205,8 @@ def _checks(runs: Sequence[Run]) -> list[tuple[Cell, ...]]:
     return [
         (
             f"{check.about}: {check.name}",
-            f"{said(check.measured)} {check.unit}",
-            f"{check.relation} {said(check.bound)} {check.unit}",
+            f"{format_figure(check.measured)} {check.unit}",
+            f"{check.relation} {format_figure(check.bound)} {check.unit}",
             _title(run),
             mark(check.holds),
         )
@@ -228,6 +233,6 @@ def _circumstances(report: Report) -> dict[str, str]:
         "load before the test": ", ".join(f"{load:.2f}" for load in machine.load_average),
         "system": f"{machine.system}, Python {machine.python}",
         "packages": ", ".join(f"{name} {v}" for name, v in machine.packages.items()),
-        "recordings": f"{clips.count} of {said(clips.shortest_seconds)} to "
-        f"{said(clips.longest_seconds)} s ({formats})",
+        "recordings": f"{clips.count} of {format_figure(clips.shortest_seconds)} to "
+        f"{format_figure(clips.longest_seconds)} s ({formats})",
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bandstand_loadtest.clips import ClipStatistics
-from bandstand_loadtest.figures import said
+from bandstand_loadtest.figures import format_figure
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.runs import Check, Run
 from bandstand_loadtest.scenarios import Plan
@@ -68,8 +68,8 @@ class Report:
         """The reasons why it did not pass, one line each."""
         lines = [
             f"{run.scenario}, {run.load}: {check.about}, {check.name} "
-            f"{said(check.measured)}{check.unit and ' ' + check.unit} "
-            f"({check.relation} {said(check.bound)})"
+            f"{format_figure(check.measured)}{check.unit and ' ' + check.unit} "
+            f"({check.relation} {format_figure(check.bound)})"
             for run, check in self.missed
         ]
         if self.searched and self.highest_rate is None:

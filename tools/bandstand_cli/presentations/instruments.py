@@ -31,8 +31,8 @@ def instruments_chart(recording: Recording, answer: InstrumentsAnswer) -> Render
             "" if score.sound == "either" else score.sound,
         )
     count = f"{len(answer.instruments)} of {len(answer.all_scores)} instruments"
-    said = f"{answer.method}, {count} from {100 * answer.threshold:g} %"
-    return Group(title(recording, answer.audio), chart, footer(said, answer.timings_ms))
+    summary = f"{answer.method}, {count} from {100 * answer.threshold:g} %"
+    return Group(title(recording, answer.audio), chart, footer(summary, answer.timings_ms))
 
 
 def instruments_table(rows: Sequence[tuple[Recording, InstrumentsAnswer]]) -> RenderableType:
