@@ -1,7 +1,6 @@
-"""Every refusal Bandstand makes: one class, one documented HTTP status and one stable name each.
-
-An error crosses process borders as `ErrorAnswer` fields (`to_fields`, `from_fields`), so that a
-refusal found in a worker reaches the client with the status and wording it was raised with.
+"""All refusals of Bandstand: each has a class, a documented HTTP status and a stable name.  Between
+processes an error is sent as `ErrorAnswer` fields (`to_fields`, `from_fields`), so the client gets
+the status and the message of an error that a worker raised.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class BandstandError(Exception):
 
     Attributes:
         status: the HTTP status that documents this refusal.
-        error_type: the name a client may rely on.
-        retry_after: seconds after which trying again makes sense; None when it never does.
+        error_type: the stable name for clients.
+        retry_after: seconds to wait before another try; None: another try is useless.
     """
 
     status: ClassVar[int] = 500
@@ -50,7 +49,8 @@ class BandstandError(Exception):
 
     @staticmethod
     def from_fields(fields: ErrorFields) -> BandstandError:
-        """Rebuild the error another process raised; an unknown name becomes an internal error."""
+        """Return the error that another process raised; an unknown name becomes an internal
+        error."""
         kind = BandstandError.registry.get(fields.get("error_type", ""), BandstandError)
         return kind(fields.get("error", "unknown error"), retry_after=fields.get("retry_after"))
 
@@ -59,28 +59,28 @@ class BandstandError(Exception):
 
 
 class MalformedRequestError(BandstandError):
-    """The request itself cannot be read: no audio in it, a bad number, a broken multipart body."""
+    """The request cannot be parsed: no audio in it, a bad number, a broken multipart body."""
 
     status = 400
     error_type = "malformed_request"
 
 
 class UnauthorizedError(BandstandError):
-    """No key came along, or not the right one."""
+    """The request has no key, or a wrong one."""
 
     status = 401
     error_type = "unauthorized"
 
 
 class ModelControlOffError(BandstandError):
-    """This server's models cannot be changed through it: no administrator's key is set."""
+    """This server refuses to change its models: no administrator's key is set."""
 
     status = 403
     error_type = "model_control_off"
 
 
 class AddressRefusedError(BandstandError):
-    """A URL points where the server must not go: a private, loopback or link-local address."""
+    """A URL has an address that the server must not use: private, loopback or link-local."""
 
     status = 403
     error_type = "address_refused"
@@ -108,14 +108,14 @@ class MethodNotAllowedError(BandstandError):
 
 
 class ModelNotInstalledError(BandstandError):
-    """The card is known, its model is not in the repository; the message says how to install it."""
+    """There is a card, but no installed version; the message has the command to install it."""
 
     status = 409
     error_type = "model_not_installed"
 
 
 class ModelInUseError(BandstandError):
-    """What was asked for would take a model away that is in use, or that comes with Bandstand."""
+    """The request would remove a model that is in use or embedded."""
 
     status = 409
     error_type = "model_in_use"
@@ -129,14 +129,14 @@ class PayloadTooLargeError(BandstandError):
 
 
 class AudioTooLongError(BandstandError):
-    """More seconds of audio than the server accepts; found while decoding, not after."""
+    """More seconds of audio than the server accepts; raised while decoding, not after."""
 
     status = 413
     error_type = "audio_too_long"
 
 
 class NotAudioError(BandstandError):
-    """The content is no audio in a format that can be decoded, whatever its name says."""
+    """The content is not audio in a supported format; the file name does not matter."""
 
     status = 415
     error_type = "not_audio"
@@ -150,7 +150,7 @@ class EmptyAudioError(BandstandError):
 
 
 class AudioTooShortError(BandstandError):
-    """Fewer seconds than the model can say anything about."""
+    """Fewer seconds than the model's minimum."""
 
     status = 422
     error_type = "audio_too_short"
@@ -178,7 +178,7 @@ class UnsupportedAudioError(BandstandError):
 
 
 class UnusableRequestError(BandstandError):
-    """Well-formed, but it asks for what makes no sense (a genre of a tagger without genres)."""
+    """Well-formed, but not possible (a genre from a tagger without genres)."""
 
     status = 422
     error_type = "unusable_request"
@@ -192,21 +192,21 @@ class FetchFailedError(BandstandError):
 
 
 class OverloadedError(BandstandError):
-    """As many requests as the server takes at once are being answered; try again shortly."""
+    """The server has its maximum number of requests; try again shortly."""
 
     status = 429
     error_type = "overloaded"
 
 
 class NonFiniteOutputError(BandstandError):
-    """A model answered NaN or infinity: its answer is withheld."""
+    """A model's outputs have NaN or infinity; they are not returned."""
 
     status = 500
     error_type = "non_finite_output"
 
 
 class UnavailableError(BandstandError):
-    """A part of the server is starting, stopping or gone; try again shortly."""
+    """A part of the server is starting, stopping or has died; try again shortly."""
 
     status = 503
     error_type = "unavailable"
@@ -226,13 +226,13 @@ class CardError(BandstandError):
 
 
 class ModelMismatchError(BandstandError):
-    """A model is broken: a file is missing or garbled, or does not fit the card (names, shapes)."""
+    """A model is broken: a file is missing or damaged, or does not fit the card (names, shapes)."""
 
     error_type = "model_mismatch"
 
 
 class SourceError(BandstandError):
-    """A model's source could not be read (not there, refused, cut off, hanging, no space)."""
+    """A model's source could not be read (missing, refused, interrupted, hanging, no space)."""
 
     status = 503
     error_type = "source_unavailable"
@@ -246,7 +246,7 @@ class RepositoryError(BandstandError):
 
 
 class ChecksumError(BandstandError):
-    """Content does not have the sha256 its card promises; it was not kept."""
+    """The content does not have the card's sha256; it was deleted."""
 
     error_type = "checksum_mismatch"
 

@@ -17,30 +17,30 @@ def _checkout() -> Path | None:
 
 
 CHECKOUT: Path | None = _checkout()
-"""The checkout that this package is imported from; None where it was installed from a wheel."""
+"""The checkout that contains this package; None if it was installed from a wheel."""
 
 EMBEDDED_REPOSITORY = (CHECKOUT or _EMBEDDED) / "model_repository"
-"""Where the models that come with Bandstand are, in Triton's layout; read-only in a wheel."""
+"""The folder of the embedded models, in Triton's layout; read-only in a wheel."""
 
 EMBEDDED_MODELS = frozenset({"genre_features"})
-"""Their names; whatever else lies there was installed by somebody."""
+"""Their names; any other model there was installed by a user."""
 
 SAMPLES = (CHECKOUT or _EMBEDDED) / "samples"
-"""The recordings that come with Bandstand."""
+"""The folder of the samples."""
 
 
 def user_data() -> Path:
-    """Return the folder of what this user pulls and exports, by the platform's conventions."""
+    """Return the folder of this user's installed models, by the platform's conventions."""
     return Path(platformdirs.user_data_dir("bandstand"))
 
 
 def default_repository() -> Path:
-    """Return where models are installed unless the settings say: the checkout's, or the user's."""
+    """Return the default repository: the checkout's, or the user's."""
     return CHECKOUT / "model_repository" if CHECKOUT else user_data() / "model_repository"
 
 
 def default_data() -> Path:
-    """Return where real recordings, tables and weights are expected."""
+    """Return the default folder of real recordings, tables and weights."""
     return CHECKOUT.parent / "shared" / "data" if CHECKOUT else user_data() / "recordings"
 
 
@@ -48,7 +48,7 @@ def packaged_file(path: str) -> Path:
     """Return a file inside one of the installed packages.
 
     Args:
-        path: `package/folder/file`, the package's import name first.
+        path: `package/folder/file`, starting with the package's import name.
 
     Raises:
         FileNotFoundError: no such package is installed.

@@ -1,4 +1,4 @@
-"""Every knob of Bandstand, read from the environment (`BANDSTAND_…`) and nowhere else."""
+"""All settings of Bandstand, read only from the environment (`BANDSTAND_…`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Runtime = Literal["auto", "onnxruntime", "openvino", "triton"]
 Precision = Literal["auto", "f32", "bf16"]
 
 
-# What the page says of defaults that depend on where Bandstand is installed.
+# Texts of the page for defaults that depend on the installation.
 _DEFAULT_PLACES = {
     "repository": "`model_repository` of the checkout, else the user's data folder",
     "data_dir": "`../shared/data` of the checkout, else the user's data folder",
@@ -30,12 +30,12 @@ def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, Path):
-        return str(value.absolute())  # the other process may have another working directory
+        return str(value.absolute())  # the other process can have another working directory
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 class Settings(BaseSettings):
-    """The settings of one process. Each field's docstring is its documentation."""
+    """The settings of one process. The fields' docstrings are their documentation."""
 
     model_config = SettingsConfigDict(
         env_prefix="BANDSTAND_",
@@ -47,36 +47,35 @@ class Settings(BaseSettings):
 
     # Where things are
     repository: Path = Field(default_factory=default_repository)
-    """Where models are installed, in Triton's layout; those that come with Bandstand lie under
-    it."""
+    """Folder of installed models, in Triton's layout; the embedded models are a layer below it."""
     cache_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_cache_dir("bandstand")),
         validation_alias=AliasChoices("BANDSTAND_CACHE_DIR", "MODEL_CACHE_DIR"),
     )
-    """Where downloaded checkpoints are kept (`MODEL_CACHE_DIR` says it as well)."""
+    """Folder of downloaded checkpoints (also `MODEL_CACHE_DIR`)."""
     data_dir: Path = Field(default_factory=default_data)
-    """Real recordings, tables and weights for tests, training and benchmarks."""
+    """Folder of real recordings, tables and weights for tests, training and benchmarks."""
 
     # How checkpoints are fetched
     download_silence_seconds: float = Field(30.0, gt=0)
-    """Longest time that a server of checkpoints may send nothing, connecting included."""
+    """Longest time without a byte from a server of checkpoints, including the connection."""
     download_attempts: int = Field(5, gt=0)
-    """Tries in a row that bring nothing new, before a download is given up."""
+    """Tries in a row without a new byte before a download fails."""
     drum_model_uri: str | None = Field(
         None, validation_alias=AliasChoices("BANDSTAND_DRUM_MODEL_URI", "MODEL_URI")
     )
-    """Where the checkpoint of `annoteator_drum_cnn` is, instead of where its card says
-    (`MODEL_URI` says it as well)."""
+    """Source of the checkpoint of `annoteator_drum_cnn`, instead of its card's (also
+    `MODEL_URI`)."""
     drum_model_version: str | None = Field(
         None, validation_alias=AliasChoices("BANDSTAND_DRUM_MODEL_VERSION", "MODEL_VERSION")
     )
-    """Its branch, tag or commit, where that is a hub repository (`MODEL_VERSION`)."""
+    """Its branch, tag or commit, if the source is a hub repository (also `MODEL_VERSION`)."""
     drum_model_sha256: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{64}$",
         validation_alias=AliasChoices("BANDSTAND_DRUM_MODEL_SHA256", "MODEL_SHA256"),
     )
-    """What it must hash to (`MODEL_SHA256`)."""
+    """Its sha256 (also `MODEL_SHA256`)."""
 
     # What is accepted
     max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)
@@ -90,34 +89,34 @@ class Settings(BaseSettings):
     min_sample_rate: int = Field(4_000, gt=0)
     """Lowest sample rate, in Hz (422 below)."""
     fetch_timeout_seconds: float = Field(20.0, gt=0)
-    """Deadline of an `audio_url` download, redirects included."""
+    """Deadline of an `audio_url` download, including redirects."""
     fetch_max_redirects: int = Field(4, ge=0)
-    """Most redirects followed; each target's address is checked anew."""
+    """Most redirects followed; the address of each target is checked."""
     fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
-    """Non-public networks that an `audio_url` may point to after all (comma-separated CIDR)."""
+    """Non-public networks that an `audio_url` may use (comma-separated CIDR)."""
     fetch_ca_file: Path | None = None
-    """Certificate authorities for `audio_url` downloads, instead of the usual ones."""
+    """File of certificate authorities for `audio_url` downloads, instead of the default ones."""
 
     # How work is run
     runtime: Runtime = "auto"
-    """What runs the models. `auto`: OpenVINO where the card prefers bf16 and the CPU has it, else
+    """Runtime of the models. `auto`: OpenVINO if the card prefers bf16 and the CPU has it, else
     ONNX Runtime. `triton`: a Triton server, at `triton_url`."""
     precision: Precision = "auto"
-    """Arithmetic of the OpenVINO runtime. `auto`: what the card prefers and the CPU has."""
+    """Arithmetic of the OpenVINO runtime. `auto`: the card's, if the CPU has it."""
     triton_url: str = "127.0.0.1:8001"
-    """Where the Triton server's gRPC service is, as host:port."""
+    """Address of the Triton server's gRPC service, as host:port."""
     triton_channels: int = Field(2, gt=0)
-    """Connections to the Triton server that requests are spread over."""
+    """Number of connections to the Triton server."""
     triton_shared_memory: Literal["auto", "on", "off"] = "auto"
-    """Hand large inputs to Triton in shared memory. `auto`: where its address is this host's own;
-    `on`: wherever it is, for containers that share `/dev/shm`."""
+    """Send large inputs to Triton in shared memory. `auto`: if its address is this host's; `on`:
+    always, for containers that share `/dev/shm`."""
     threads_per_runner: int = Field(0, ge=0)
-    """Compute threads of one model runner; 0: as many as there are cores."""
+    """Compute threads of one model runner; 0: the number of cores."""
     preprocess_workers: int = Field(0, ge=0)
-    """Processes that decode audio and compute features, with a thread a core between them; 0: one
-    for every four cores."""
+    """Processes that decode audio and compute features, together with one thread for each core; 0:
+    one process for every four cores."""
     feature_cache_entries: int = Field(1024, ge=0)
-    """Recordings whose features are remembered by content hash; 0 turns the cache off."""
+    """Recordings in the cache of features, by content hash; 0 turns the cache off."""
 
     # How the service behaves
     host: str = "127.0.0.1"
@@ -125,28 +124,28 @@ class Settings(BaseSettings):
     port: int = Field(3000, ge=0, le=65535)
     """Port to listen on."""
     max_in_flight: int = Field(16, gt=0)
-    """Requests worked on at the same time; what comes above waits in the queue."""
+    """Requests in progress at the same time; more requests wait in the queue."""
     max_queued: int = Field(64, ge=0)
-    """Requests that may wait; what comes above is refused at once (429)."""
+    """Length of the queue; when it is full, requests are refused at once (429)."""
     request_deadline_seconds: float = Field(60.0, gt=0)
-    """Time one request may take, waiting included (504 above)."""
+    """Longest time of one request, including waiting (504 above)."""
     drain_seconds: float = Field(25.0, gt=0)
-    """Time that requests in flight get to finish after SIGTERM."""
+    """Time for requests in flight to finish after SIGTERM."""
 
     admin_key: SecretStr | None = None
-    """Bearer token of those who may load and unload models through the gateway; none: nobody may
+    """Bearer token for loading and unloading models through the gateway; none: both are refused
     (403)."""
 
-    # How it can be watched
+    # Observability
     log_format: Literal["json", "text"] = "json"
-    """One JSON object a line, or lines for people."""
+    """`json`: one JSON object a line; `text`: lines for people."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe record that is written."""
     otlp_endpoint: str | None = None
     """OpenTelemetry collector (OTLP over HTTP) to send traces to; none: no traces are sent."""
 
     def as_environment(self) -> dict[str, str]:
-        """Return the variables that give another process these settings, where they were given."""
+        """Return the variables that pass the given settings to another process."""
         return {
             f"BANDSTAND_{name.upper()}": _as_text(getattr(self, name))
             for name in self.model_fields_set
@@ -161,7 +160,7 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Return this process's settings, read once."""
+    """Return this process's settings; they are read once."""
     return Settings()
 
 
@@ -192,7 +191,7 @@ def _default(name: str, field: FieldInfo) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """Say what a field takes: its choices, its bounds, or nothing."""
+    """Return a field's choices or its bounds, else an empty text."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

@@ -1,4 +1,4 @@
-"""How a running Bandstand is watched: structured logs, Prometheus metrics, OpenTelemetry traces."""
+"""Observability: structured logs, Prometheus metrics, OpenTelemetry traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bandstand import __version__
 from bandstand.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
-"""The request that this task works for; it stands in every log record."""
+"""The id of this task's request; every log record has it."""
 
 _LATENCY_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -37,7 +37,7 @@ STAGE_SECONDS = Histogram(
 )
 INFERENCE_SECONDS = Histogram(
     "bandstand_model_inference_seconds",
-    "Time a model worked on one batch.",
+    "Time a model took for one batch.",
     ["model"],
     buckets=_LATENCY_BUCKETS,
 )
@@ -57,7 +57,7 @@ ERRORS = Counter("bandstand_errors", "Refusals and failures, by type.", ["error_
 CACHE_LOOKUPS = Counter("bandstand_feature_cache_lookups", "Feature cache lookups.", ["result"])
 RETRIES = Counter("bandstand_worker_retries", "Calls repeated because a worker died.", ["worker"])
 IN_FLIGHT = Gauge(
-    "bandstand_requests_in_flight", "Requests being worked on.", multiprocess_mode="livesum"
+    "bandstand_requests_in_flight", "Requests in progress.", multiprocess_mode="livesum"
 )
 QUEUED = Gauge(
     "bandstand_requests_queued", "Requests waiting for their turn.", multiprocess_mode="livesum"
@@ -65,7 +65,7 @@ QUEUED = Gauge(
 
 
 class _RequestFilter(logging.Filter):
-    """Puts the request id and the W3C trace id into every record."""
+    """Adds the request id and the W3C trace id to every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
@@ -97,7 +97,7 @@ def configure_logs(settings: Settings) -> None:
 
 
 def tracer_provider(settings: Settings) -> trace.TracerProvider:
-    """Return a provider that exports to the configured collector, or only passes context on."""
+    """Return a provider that exports to the configured collector, or only propagates context."""
     if settings.otlp_endpoint is None:
         return trace.NoOpTracerProvider()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -114,7 +114,7 @@ def tracer_provider(settings: Settings) -> trace.TracerProvider:
 
 @contextmanager
 def stage(name: str, timings_ms: dict[str, float] | None = None) -> Iterator[None]:
-    """Time a block as one stage: in the metrics, in a span, and in `timings_ms` where given."""
+    """Time a block as one stage: in the metrics, in a span, and in `timings_ms` if given."""
     started = perf_counter()
     with trace.get_tracer("bandstand").start_as_current_span(name):
         yield

@@ -1,4 +1,4 @@
-"""Run the benchmarks one after the other, each in a process of its own; then write the page."""
+"""Run the benchmarks one after the other, each in a separate process; then write the page."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def main() -> int:
     """Measure, print and write the report."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     comparisons = [compared(part, options) for part in options.part or (FEATURES, PIPELINE)]
     goals = [goal for comparison in comparisons for goal in goals_of(comparison)]
     text = write_report(
@@ -105,7 +105,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), *(figures_table(comparison) for comparison in comparisons)],
         [*misses(goals), *notes(options)],
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

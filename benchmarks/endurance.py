@@ -1,4 +1,4 @@
-"""Many requests at once for a while: none lost, none failed, and no memory kept.
+"""Many concurrent requests for some minutes: none is lost, none fails, memory does not grow.
 
 Exit code 1 if a goal is missed.
 """
@@ -34,7 +34,7 @@ def main() -> int:
     stop_what_was_started_on_sigterm()
     options = _options()
     half = options.requests // 2
-    facts = machine()
+    measured_on = machine()
     clips = short_clips(2 * half, SHORTEST_SECONDS, LONGEST_SECONDS)
     requests = (raw_post("/predict", clip) for clip in clips)
     with (
@@ -63,7 +63,7 @@ def main() -> int:
         command_line(MODULE),
         tables,
         notes,
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

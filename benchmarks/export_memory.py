@@ -1,4 +1,4 @@
-"""What exports take: the most memory, and seconds, of every model with its whole proof.
+"""Peak memory and time of every model's export with its proof.
 
 Each card is exported in a process of its own, from real weights where the data folder has them, and
 else from a checkpoint of the real size with random weights. Exit code 1 if a goal is missed.
@@ -57,7 +57,7 @@ class Export:
 
     Attributes:
         weights: whose.
-        peak_bytes: the most that its process held in memory at once.
+        peak_bytes: largest memory of its process.
         export_seconds: of writing the graph.
         proof_seconds: of proving it.
         seconds: of the whole command.
@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--only", choices=load_cards(), action="append", help="repeatable")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args()
-    facts = machine()
+    measured_on = machine()
     found: dict[str, Export] = {}
     left_out = []
     for name in options.only or load_cards():
@@ -98,7 +98,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), exports_table(found)],
         notes(left_out),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

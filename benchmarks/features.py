@@ -32,7 +32,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=9)
     rounds = arguments.parse_args().rounds
-    facts = machine()
+    measured_on = machine()
     clips = sorted((get_settings().data_dir / "audio").glob("*.ogg"))
     loaded = {path: librosa.load(path, sr=SAMPLE_RATE, duration=SECONDS)[0] for path in clips}
     timed = next(path for path, samples in loaded.items() if len(samples) >= SECONDS * SAMPLE_RATE)
@@ -53,7 +53,7 @@ def main() -> None:
         "(`tests/librosa_calls.py`).",
     ]
     title = "Audio features: CPU time of one 30 s clip"
-    print(write_report("features", title, COMMAND, tables, notes, measured_on=facts))
+    print(write_report("features", title, COMMAND, tables, notes, measured_on=measured_on))
 
 
 def time_in_turns(

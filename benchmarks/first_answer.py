@@ -1,4 +1,4 @@
-"""From nothing to the first answer: a fresh clone, `make serve`, and the clock.
+"""Time to the first answer: a fresh clone and `make serve`.
 
 The clone has what is committed and nothing else; caches of package managers are empty.
 """
@@ -56,7 +56,7 @@ def main() -> int:
     """Measure, print and write the report; return 1 if a goal is missed."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     scratch = Path(tempfile.mkdtemp(prefix="bandstand-first-answer-"))
     try:
         clone = scratch / "bandstand"
@@ -91,7 +91,7 @@ def main() -> int:
         command_line(MODULE),
         tables,
         notes,
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

@@ -1,4 +1,4 @@
-"""The same gateway with its models in runner processes of its own, and on a real Triton server.
+"""The same gateway with its models in its own runner processes, and on a Triton server.
 
 Both answer the same requests in turns. CPU time is that of the gateway's processes, and of Triton's
 where there is one. Exit code 1 if a goal is missed.
@@ -68,7 +68,7 @@ def main() -> int:
     """Measure, print and write the report."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     requests = recordings()
     with gateways() as running:
         contenders = line_up(running.endpoints, requests, options)
@@ -85,7 +85,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), gateways_table(contenders), differences_table(contenders)],
         [*misses(goals), *notes(options, running)],
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)

@@ -1,4 +1,4 @@
-"""What a benchmark is held to: a measured value and the most it may be."""
+"""Goals of benchmarks: a measured value and its upper bound."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from bandstand.models.installed import MODEL_FILE
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import Runtime
 from benchmarks.goals import Goal, exit_code, goals_table
-from benchmarks.model_process import Held, Life, fresh_process, held
+from benchmarks.model_process import Life, ProcessMemory, fresh_process, memory_of
 from benchmarks.processes import stop_what_was_started_on_sigterm
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
 from harness.cards import get_card
@@ -38,7 +38,7 @@ def main() -> int:
     """Measure, print and write the report; return 1 if a goal is missed."""
     options = _options()
     stop_what_was_started_on_sigterm()
-    facts = machine()
+    measured_on = machine()
     with tempfile.TemporaryDirectory() as directory:
         repository = ModelRepository(Path(directory) / "models")
         weights = install(repository, small=options.small)
@@ -68,7 +68,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), seconds_table(lives), memory_table(lives, served, weights)],
         notes(weights, options.rounds),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -102,10 +102,10 @@ def install(repository: ModelRepository, *, small: bool) -> int:
         return (folder / "model.safetensors").stat().st_size
 
 
-def served_memory(repository: Path, log: Path) -> Held:
+def served_memory(repository: Path, log: Path) -> ProcessMemory:
     """Return what the runner's process of `bandstand serve` holds when it has warmed up."""
     with serving(log, repository=repository) as server:
-        return held(server.worker(f"runner_{NAME}"))
+        return memory_of(server.worker(f"runner_{NAME}"))
 
 
 def seconds_table(lives: Mapping[Runtime, Sequence[Life]]) -> Table:
@@ -124,7 +124,7 @@ def seconds_table(lives: Mapping[Runtime, Sequence[Life]]) -> Table:
 
 
 def memory_table(
-    lives: Mapping[Runtime, Sequence[Life]], served: Held | None, weights: int
+    lives: Mapping[Runtime, Sequence[Life]], served: ProcessMemory | None, weights: int
 ) -> Table:
     """Return the most that any round took, a row a runtime, and what the service's runner holds."""
     rows: list[tuple[str | float, ...]] = []
@@ -132,7 +132,7 @@ def memory_table(
         most = [
             max(life.loading_peak for life in found),
             max(life.serving_peak for life in found),
-            *(max(getattr(life.held, kind) for life in found) for kind in Held.__slots__),
+            *(max(getattr(life.held, kind) for life in found) for kind in ProcessMemory.__slots__),
         ]
         shown = [round(value / MEBI) for value in most]
         rows.append((found[0].runtime, *shown, round(most[1] / weights, 2)))

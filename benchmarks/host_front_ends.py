@@ -1,4 +1,4 @@
-"""Front ends on the host: what log-mel and MFCC cost beside librosa, and a drum CNN beside Keras.
+"""Front ends on the host: log-mel and MFCC compared with librosa, and a drum CNN with Keras.
 
 Log-mel and MFCC of 30 s go through the runner that serves such models on a CPU. The drum CNN is
 AnNOTEator's, from the waveform; librosa and Keras do the same in a process of their own. All take
@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--no-keras", action="store_true", help="leave the drum CNN out")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args()
-    facts = machine()
+    measured_on = machine()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         contenders = front_ends(directory)
@@ -101,7 +101,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), times_table(contenders)],
         notes(options),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -174,7 +174,7 @@ def front_end_card(kind: Kind) -> Card:
     bands = N_MFCC if kind == "mfcc" else N_MELS
     parameters = {"n_fft": N_FFT, "hop": HOP, "n_mels": N_MELS}
     parameters |= {"n_mfcc": N_MFCC} if kind == "mfcc" else {}
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": "means",
         "task": "tags",
         "architecture": "means",
@@ -187,7 +187,7 @@ def front_end_card(kind: Kind) -> Card:
         "labels": [f"band {number}" for number in range(bands)],
         "activation": "sigmoid",
     }
-    return Card.model_validate(facts)
+    return Card.model_validate(fields)
 
 
 def write_means(bands: int, path: Path) -> None:
@@ -279,7 +279,7 @@ def times_table(contenders: Contenders) -> Table:
 
 def notes(options: argparse.Namespace) -> list[str]:
     """Return how it was measured."""
-    told = [
+    lines = [
         f"{options.rounds} rounds of all in turns after {WARM_UPS} warm-ups; goals are medians of "
         "the ratios within a round. CPU time is that of all threads of the process.",
         f"log_mel, mfcc: the first {SECONDS:g} s of a real recording at {SAMPLE_RATE} Hz, one at a "
@@ -288,14 +288,14 @@ def notes(options: argparse.Namespace) -> list[str]:
         "means in ONNX Runtime. librosa's: `power_to_db(melspectrogram(…))` and `mfcc(…)`.",
     ]
     if not options.no_keras:
-        told.append(
+        lines.append(
             f"Drum CNN: {BATCH} windows of a real recording, from samples to logits on both sides: "
             "`melspectrogram(…)` of each window and `network(pictures, training=False)` in a "
             "process of its own; Bandstand's runner here. Where pictures are ready, both sides "
             "get them for nothing, and the networks alone are compared: with `predict`, which is "
             "what AnNOTEator calls, and, without a goal, with the bare `network(…)`."
         )
-    return told
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A Keras network in a process of its own, where TensorFlow's threads disturb nobody.
+"""A Keras network in a separate process, so that TensorFlow's threads do not affect the others.
 
-It is told when to take a turn by a line on its standard input, and answers with a line of JSON.
+A line on its standard input starts a turn; it prints a line of JSON with the result.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def pictures_of(card: Card, windows: FloatArray) -> Callable[[], FloatArray]:
     import librosa
 
     parameters = LogMelParameters.from_card(card)
-    facts: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "sr": parameters.sample_rate,
         "n_fft": parameters.n_fft,
         "hop_length": parameters.hop,
@@ -113,7 +113,10 @@ def pictures_of(card: Card, windows: FloatArray) -> Callable[[], FloatArray]:
         "fmax": parameters.high_hz,
     }
     return lambda: np.stack(
-        [librosa.feature.melspectrogram(y=samples, **facts)[..., np.newaxis] for samples in windows]
+        [
+            librosa.feature.melspectrogram(y=samples, **settings)[..., np.newaxis]
+            for samples in windows
+        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""A load generator that costs little: whole requests as bytes, over plain connections.
+"""A load generator with little overhead: complete requests as bytes, over plain connections.
 
 It shares the cores with the server that it measures, so it parses no more than it must.
 """

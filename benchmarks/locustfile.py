@@ -87,14 +87,14 @@ def reference_clips(folder: str, model: str) -> list[Clip]:
     A process of its own makes them: this one's standard library is patched for gevent.
     """
     asked = ["--model", model] if model else []
-    told = subprocess.run(
+    found = subprocess.run(
         [sys.executable, "-m", "bandstand_cli", "classify", folder, "--json", *asked],
         env={**os.environ, "BANDSTAND_RUNTIME": "onnxruntime", "BANDSTAND_PRECISION": "f32"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    answers = [json.loads(line) for line in told.stdout.splitlines()]
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
     return [
         Clip(Path(a["path"]).name, Path(a["path"]).read_bytes(), a["primary_genre"])
         for a in answers

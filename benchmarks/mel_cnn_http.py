@@ -49,7 +49,7 @@ def main() -> int:
     """Measure, print and write the report; return 1 if the goal is missed."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     clip = as_wav(real_clip(SECONDS))
     with servers() as running:
         contenders = {
@@ -77,7 +77,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), table],
         notes(options, len(clip), apart),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -117,8 +117,8 @@ def answer(server: Endpoint, clip: bytes) -> dict[str, Any]:
     """Return what a server says of the clip."""
     response = httpx.post(f"{server.url}{PATH}", files={"file": clip}, timeout=60.0)
     response.raise_for_status()
-    said: dict[str, Any] = response.json()
-    return said
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
 def largest_difference(answers: Mapping[str, dict[str, Any]]) -> float:

@@ -1,4 +1,4 @@
-"""A fresh process that loads a model and answers, and tells of itself on standard output."""
+"""A new process that loads a model, computes, and prints its time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLEAR_PEAK = "5"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ProcessMemory:
     """Memory of a whole process in bytes: interpreter, libraries, weights, buffers.
 
     Attributes:
@@ -41,7 +41,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What a process told of itself.
+    """The measurements of a process.
 
     Attributes:
         runtime: what computed, and in which arithmetic.
@@ -60,7 +60,7 @@ class Life:
     answer_seconds: float
     loading_peak: int
     serving_peak: int
-    held: Held
+    held: ProcessMemory
 
     @property
     def first_answer_seconds(self) -> float:
@@ -93,7 +93,7 @@ def live(name: str, model_path: Path, runtime: Runtime) -> Life:
         answer_seconds=answered,
         loading_peak=loading_peak,
         serving_peak=_peak(),
-        held=held(psutil.Process()),
+        held=memory_of(psutil.Process()),
     )
 
 
@@ -104,22 +104,22 @@ def _peak() -> int:
     return int(kibibytes) * 1024
 
 
-def held(process: psutil.Process) -> Held:
+def memory_of(process: psutil.Process) -> ProcessMemory:
     """Return what a process holds just now."""
-    facts = process.memory_full_info()
-    return Held(facts.rss, facts.pss, facts.uss)
+    memory = process.memory_full_info()
+    return ProcessMemory(memory.rss, memory.pss, memory.uss)
 
 
 def fresh_process(name: str, model_path: Path, runtime: Runtime) -> Life:
     """Have a process of its own load the model of a card and answer."""
     command = [sys.executable, "-m", MODULE, name, str(model_path), "--runtime", runtime]
     run = subprocess.run(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    told = json.loads(run.stdout)
-    return Life(**{**told, "held": Held(**told["held"])})
+    found = json.loads(run.stdout)
+    return Life(**{**found, "held": ProcessMemory(**found["held"])})
 
 
 def main() -> None:
-    """Live, and tell."""
+    """Load, compute, and print the measurements."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("name", choices=load_cards(), help="the model's card")
     parser.add_argument("model", type=Path, help="its ONNX file")

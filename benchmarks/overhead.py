@@ -1,4 +1,4 @@
-"""What the service costs over the same work in one process, and beside plain servers.
+"""The overhead of the service over the same work in one process, and plain servers.
 
 The same recordings go to Bandstand's server, to plain servers of the same model, and through
 Bandstand's pipeline in this process, in turns. CPU time is that of all processes of a server.
@@ -74,7 +74,7 @@ def main() -> int:
     """Measure, print and write the report."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     clip = real_clip(SECONDS)
     whole = as_wav(clip)
     second = as_wav(clip[: round(PADDED_SECONDS * len(clip) / SECONDS)])
@@ -96,7 +96,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), *tables],
         notes(recordings, options),
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -251,7 +251,7 @@ def times_table(contenders: Contenders) -> Table:
 def notes(recordings: Recordings, options: argparse.Namespace) -> list[str]:
     """Return how it was measured."""
     cores = available_cores()
-    told = [
+    lines = [
         f"{options.rounds} rounds; in each everybody takes a turn of {options.requests} requests "
         f"({CHEAP * options.requests} where padded or cached), in the order of the last table. "
         "Overhead is the median of the differences within a round.",
@@ -270,12 +270,12 @@ def notes(recordings: Recordings, options: argparse.Namespace) -> list[str]:
         "is subtracted. In all other rows the cache is off.",
     ]
     if not options.no_peers:
-        told.append(
+        lines.append(
             f"FastAPI, LitServe: `benchmarks/peers`, the same ONNX file behind librosa's calls, "
             f"{cores} worker processes; {options.peer_rounds} turns of {options.peer_requests} "
             "requests. Memory: PSS of all processes after the last round."
         )
-    return told
+    return lines
 
 
 if __name__ == "__main__":

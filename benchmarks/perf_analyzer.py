@@ -1,4 +1,4 @@
-"""NVIDIA's perf_analyzer on a model of the repository: a second opinion on what Triton gets done.
+"""NVIDIA's perf_analyzer on a model of the repository: a second measurement of Triton's throughput.
 
 The tool is used where it is on the PATH; else the one that a wheel of NVIDIA's client carries is
 fetched into the cache. It runs where the C library is that of Debian 12 or newer.
@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--window-ms", type=int, default=3000, help="of one measurement (3000)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args()
-    facts = machine()
+    measured_on = machine()
     environment = prepare_environment(get_settings().cache_dir)
     try:
         tool = find_tool(get_settings().cache_dir / TOOL)
@@ -72,7 +72,7 @@ def main() -> int:
         command_line(MODULE),
         [table(rows)],
         notes,
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -138,8 +138,8 @@ def measure(
     variables = environment.variables | {"LD_LIBRARY_PATH": str(_libraries(environment, directory))}
     run = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if run.returncode or not report.is_file():
-        said = (run.stderr or run.stdout).strip().splitlines()[:2]  # then its whole help
-        raise NoToolError(f"{TOOL} does not run here: {' '.join(said)}")
+        error_lines = (run.stderr or run.stdout).strip().splitlines()[:2]  # then its whole help
+        raise NoToolError(f"{TOOL} does not run here: {' '.join(error_lines)}")
     with report.open(newline="", encoding="utf-8") as file:
         return sorted(csv.DictReader(file), key=lambda row: int(row["Concurrency"]))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.names import NAMES
-from benchmarks.report import RESULTS, said, table_lines
+from benchmarks.report import RESULTS, format_cell, table_lines
 from harness import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "performance.md"
@@ -101,14 +101,14 @@ def _table(table: dict[str, Any], name: str) -> list[str]:
     return table_lines(table["columns"], rows)
 
 
-def _hardware(facts: dict[str, Any]) -> str:
+def _hardware(machine: dict[str, Any]) -> str:
     """Return hardware, load and versions in one line."""
-    flags = said(facts["flags"])
-    load = said(facts["load_average"]) if "load_average" in facts else "not recorded"
+    flags = format_cell(machine["flags"])
+    load = format_cell(machine["load_average"]) if "load_average" in machine else "not recorded"
     return (
-        f"{facts['cores']} cores of {facts['cpu']} ({flags}), {facts['memory_gib']} GiB, "
-        f"{facts['system']}; load average before: {load}; Python {facts['python']}, "
-        f"{said(facts['packages'])}."
+        f"{machine['cores']} cores of {machine['cpu']} ({flags}), {machine['memory_gib']} GiB, "
+        f"{machine['system']}; load average before: {load}; Python {machine['python']}, "
+        f"{format_cell(machine['packages'])}."
     )
 
 

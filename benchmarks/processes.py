@@ -1,4 +1,4 @@
-"""Servers as processes: what they cost in CPU time and memory, and that none is left behind."""
+"""Servers as processes: their CPU time and memory, and their end."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ class Memory:
 
 def memory(process: psutil.Process) -> Memory:
     """Return what a process holds just now."""
-    facts = process.memory_full_info()
-    return Memory(facts.uss / 2**20, facts.pss / 2**20)
+    memory = process.memory_full_info()
+    return Memory(memory.uss / 2**20, memory.pss / 2**20)

@@ -1,4 +1,4 @@
-"""What every benchmark's result says about itself: hardware, versions, command, tables, notes."""
+"""The result of a benchmark: hardware, versions, command, tables, notes."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ def write_report(
     Returns:
         The Markdown text.
     """
-    facts = machine() if measured_on is None else measured_on
+    machine_metadata = machine() if measured_on is None else measured_on
     directory.mkdir(parents=True, exist_ok=True)
     content = {
         "title": title,
         "command": command,
-        "machine": facts,
+        "machine": machine_metadata,
         "tables": [asdict(table) for table in tables],
         "notes": list(notes),
     }
-    text = _markdown(title, command, facts, tables, notes)
+    text = _markdown(title, command, machine_metadata, tables, notes)
     (directory / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (directory / f"{name}.md").write_text(text, encoding="utf-8")
     return text
@@ -113,8 +113,8 @@ def _processor() -> tuple[str, frozenset[str]]:
     except OSError:
         return platform.processor() or platform.machine(), frozenset()
     pairs = (line.partition(":") for line in lines)
-    facts = {key.strip(): value.strip() for key, _, value in pairs}
-    return facts.get("model name", platform.machine()), frozenset(facts.get("flags", "").split())
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
+    return fields.get("model name", platform.machine()), frozenset(fields.get("flags", "").split())
 
 
 def _versions() -> dict[str, str]:
@@ -130,7 +130,7 @@ def _versions() -> dict[str, str]:
 def _markdown(
     title: str,
     command: str,
-    facts: dict[str, object],
+    machine_metadata: dict[str, object],
     tables: Sequence[Table],
     notes: Sequence[str],
 ) -> str:
@@ -139,7 +139,7 @@ def _markdown(
         lines += [f"## {table.title}", "", *table_lines(table.columns, table.rows), ""]
     if notes:
         lines += ["## How it was measured", "", *(f"- {note}" for note in notes), ""]
-    named = [(key.replace("_", " "), said(value)) for key, value in facts.items()]
+    named = [(key.replace("_", " "), format_cell(value)) for key, value in machine_metadata.items()]
     lines += ["## Hardware and versions", "", *table_lines(("", ""), named)]
     return "\n".join(lines) + "\n"
 
@@ -150,10 +150,10 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str | float | in
 
 
 def _row(cells: Sequence[str | float | int]) -> str:
-    return "| " + " | ".join(said(cell) for cell in cells) + " |"
+    return "| " + " | ".join(format_cell(cell) for cell in cells) + " |"
 
 
-def said(value: object) -> str:
+def format_cell(value: object) -> str:
     """Return a value as people read it: flags by name, numbers with four digits."""
     if isinstance(value, dict):
         if all(isinstance(item, bool) for item in value.values()):

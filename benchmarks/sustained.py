@@ -1,4 +1,4 @@
-"""Minutes of random arrivals at 80 % of the highest rate that holds: nothing fails, memory is flat.
+"""Minutes of random arrivals at 80 % of the highest rate: no failures, and constant memory.
 
 The rate is searched for first. Exit code 1 if a goal is missed.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.settings import get_settings
-from bandstand_loadtest.clips import ClipFacts, load_clips
+from bandstand_loadtest.clips import ClipStatistics, load_clips
 from bandstand_loadtest.runs import Bounds, Run
 from bandstand_loadtest.scenarios import LoadTest, Observer, Plan
 from bandstand_loadtest.targets.connect import open_target
@@ -81,7 +81,7 @@ class MemoryWatch:
 class Outcome:
     """What came of the search and of the long run."""
 
-    clips: ClipFacts
+    clips: ClipStatistics
     tried: Sequence[Run]
     highest_rate: float
     run: Run
@@ -92,7 +92,7 @@ def main() -> int:
     """Measure, print and write the report."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     with (
         tempfile.TemporaryDirectory() as logs,
         serving(Path(logs) / "server.log", feature_cache_entries=0) as server,
@@ -105,7 +105,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), run_table(outcome), memory_table(outcome), *search_tables(outcome)],
         [*misses(goals), *notes(outcome, options)],
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -152,7 +152,7 @@ async def measure(server: Server, options: argparse.Namespace) -> Outcome:
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking
-    return Outcome(ClipFacts.of(clips), tried, highest, run, watch)
+    return Outcome(ClipStatistics.of(clips), tried, highest, run, watch)
 
 
 def recordings() -> list[Path]:

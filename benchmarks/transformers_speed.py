@@ -1,6 +1,6 @@
 """Wav2Vec2 and AST as Bandstand runs them on this CPU against transformers' own pipeline.
 
-Weights are random and of the real sizes, so that nothing is said of accuracy. Everything runs in
+Weights are random, with the real sizes, so accuracy is not measured. Everything runs in
 this process, in turns, on 10 s of a real recording, from decoded samples to logits.
 """
 
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     names = arguments.only or list(LEAST_SPEED_UP)
-    facts = machine()
+    measured_on = machine()
     torch.set_num_threads(available_cores())
     samples = real_samples()
     with tempfile.TemporaryDirectory() as directory:
@@ -137,7 +137,7 @@ def main() -> int:
             COMMAND,
             tables,
             notes,
-            measured_on=facts,
+            measured_on=measured_on,
             directory=arguments.results,
         )
     )
@@ -180,9 +180,9 @@ def prepare(name: str, directory: Path) -> Model:
         config = AutoConfig.from_pretrained(folder)
         plain = AutoModelForAudioClassification.from_config(config, attn_implementation="eager")
         shape = (1, config.max_length, config.num_mel_bins) if "ast" in name else (1, 10 * RATE)
-        heard = torch.zeros(shape)
+        example = torch.zeros(shape)
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
-        plain.eval()(heard)
+        plain.eval()(example)
     return Model(
         card,
         source,
@@ -198,8 +198,8 @@ def contenders(models: Sequence[Model], samples: FloatArray) -> dict[str, Call]:
     calls: dict[str, Call] = dict.fromkeys(PRODUCTS, partial(torch.mm, matrix, matrix))
     for model in models:
         name = model.card.name
-        heard = {"raw": samples, "sampling_rate": RATE}
-        calls[f"transformers {name}"] = partial(model.pipeline, heard)
+        raw = {"raw": samples, "sampling_rate": RATE}
+        calls[f"transformers {name}"] = partial(model.pipeline, raw)
         inputs = {model.card.inputs[0].name: samples[None]}
         calls[f"bandstand {name}"] = partial(model.runner.run, inputs)
     return calls
@@ -244,7 +244,7 @@ def in_turns(calls: dict[str, Call], rounds: int, clock: Callable[[], float]) ->
 
 
 def model_goals(models: Sequence[Model], times: Times, peak: float) -> list[Goal]:
-    """Return what each model is held to."""
+    """Return the goals of each model."""
     goals = []
     for model in models:
         name = model.card.name

@@ -1,4 +1,4 @@
-"""What dynamic batching on Triton brings a memory-bound model, and what it costs a lone request.
+"""Gain of dynamic batching on Triton for a memory-bound model, and its cost for a single request.
 
 The same network is served twice by one real Triton server, with and without dynamic batching, and
 asked over gRPC in turns. Exit code 1 if a goal is missed.
@@ -100,7 +100,7 @@ def main() -> int:
     """Measure, print and write the report."""
     stop_what_was_started_on_sigterm()
     options = _options()
-    facts = machine()
+    measured_on = machine()
     with tempfile.TemporaryDirectory() as directory:
         repository = Path(directory)
         size = write_models(repository, options.width)
@@ -115,7 +115,7 @@ def main() -> int:
         command_line(MODULE),
         [goals_table(goals), rates_table(measured), batches_table(measured)],
         [*misses(goals), *notes(options, size, version)],
-        measured_on=facts,
+        measured_on=measured_on,
         directory=options.results,
     )
     print(text)
@@ -144,12 +144,12 @@ def write_models(repository: Path, width: int) -> int:
     shutil.copy(first, second)
     for path in (first, second):
         folder = path.parents[1]
-        facts = network_card(folder.name, width)
-        config = card_config(facts)
+        card = network_card(folder.name, width)
+        config = card_config(card)
         if folder.name == UNBATCHED:
             config.ClearField("dynamic_batching")
         (folder / CONFIG_FILE).write_text(to_text(config), encoding="utf-8")
-        labels = "".join(f"{label}\n" for label in facts.labels)
+        labels = "".join(f"{label}\n" for label in card.labels)
         (folder / LABEL_FILE).write_text(labels, encoding="utf-8")
     return first.stat().st_size
 

@@ -77,7 +77,7 @@ def triton_of(repository: Path) -> Iterator[TritonServer]:
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "model_repository"
         shutil.copytree(repository, copy)
-        with running_server(_options(copy), on_step=_tell) as server:
+        with running_server(_options(copy), on_step=_print_step) as server:
             _check_ready(server)
             yield server
 
@@ -86,7 +86,7 @@ def triton_of(repository: Path) -> Iterator[TritonServer]:
 def triton_as_it_is(repository: Path) -> Iterator[TritonServer]:
     """Serve a repository with the configs that it has, and nothing besides."""
     settings = get_settings()
-    environment = prepare_environment(settings.cache_dir, _tell)
+    environment = prepare_environment(settings.cache_dir, _print_step)
     server = TritonServer(_options(repository), environment, settings)
     try:
         server.wait_ready()
@@ -96,7 +96,7 @@ def triton_as_it_is(repository: Path) -> Iterator[TritonServer]:
         server.stop()
 
 
-def _tell(step: str) -> None:
+def _print_step(step: str) -> None:
     print(step, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""What tests and benchmarks share: servers, checkpoints, recordings. It is not installed."""
+"""Shared code of tests and benchmarks: servers, checkpoints, recordings. It is not installed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A real browser for tests: Chromium without a window, and what a page did in it."""
+"""A browser for tests: headless Chromium, with a page's console and requests."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _CONSOLE = re.compile(r"^\[[^]]*CONSOLE[^]]*\] (.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Visit:
-    """What came of opening a page.
+    """The result of opening a page.
 
     Attributes:
         dom: the document after its scripts have run.
-        console: what the page, and the browser about it, wrote to the console.
-        asked: the addresses that the page, not the browser itself, asked for.
+        console: messages of the page and the browser.
+        asked: the addresses that the page, not the browser itself, requested.
     """
 
     dom: str
@@ -48,7 +48,7 @@ class Visit:
 
 
 def chromium() -> str:
-    """Return the browser's command; without one, skip the test, or fail it where `CI` is set."""
+    """Return the browser's command; without one, skip the test, or fail it if `CI` is set."""
     for name in _NAMES:
         if found := shutil.which(name):
             return found
@@ -59,7 +59,7 @@ def chromium() -> str:
 
 
 def visit(url: str, folder: Path) -> Visit:
-    """Open a page in a fresh profile inside `folder`, offline but for 127.0.0.1."""
+    """Open a page in a new profile inside `folder`, with access to 127.0.0.1 only."""
     net_log = folder / "net.json"
     run = subprocess.run(
         [

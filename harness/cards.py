@@ -1,4 +1,4 @@
-"""Cards for tests and benchmarks: those that come with Bandstand, and small ones."""
+"""Cards for tests and benchmarks: those of the package, and small ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bandstand.settings import Settings
 
 @cache
 def load_cards() -> dict[str, Card]:
-    """Return the cards that come with Bandstand, by name."""
+    """Return the cards of the package, by name."""
     return dict(Catalogue.from_settings(Settings()).cards)
 
 
@@ -21,13 +21,13 @@ def get_card(name: str) -> Card:
 
 
 def tiny_card(name: str = "tiny") -> Card:
-    """Return the least that is a card with labels: one sample in, two labels out."""
+    """Return a minimal card with labels: one sample as input, two labels."""
     return Card.model_validate(
         {
             "name": name,
             "task": "genre",
             "architecture": "tiny",
-            "description": "Nothing that hears.",
+            "description": "A minimal card.",
             "source": {"uri": "file:/none", "licence": "none", "trained_on": "nothing"},
             "window": {"sample_rate": 8000, "seconds": 1.0, "hop_seconds": 1.0},
             "front_end": {"kind": "none"},

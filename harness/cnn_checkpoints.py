@@ -17,7 +17,7 @@ REAL_CHANNELS = (32, 64, 128, 256)
 VGG19 = (64, 64, 0, 128, 128, 0, *(256,) * 4, 0, *(512,) * 4, 0, *(512,) * 4, 0)
 """Channels of VGG-19's convolutions; 0 is a pooling layer."""
 VGG19_CELLS = 49
-"""Pixels that are left of a picture of 224 x 224."""
+"""Pixels after the convolutions of a picture of 224 x 224."""
 ALEXNET_CELLS = 36
 
 Weights = dict[str, Tensor]
@@ -62,14 +62,14 @@ def layers_of(blocks: int) -> list[str]:
 
 def write_description(folder: Path, **changes: Any) -> Path:
     """Write the `config.json` of a `MelCnn` of real size, with changes; None leaves a key out."""
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id2label": dict(enumerate(GENRES)),
         "rows": "bands",
         "layers": layers_of(len(REAL_CHANNELS)),
     }
-    facts = {key: value for key, value in (facts | changes).items() if value is not None}
+    fields = {key: value for key, value in (fields | changes).items() if value is not None}
     folder.mkdir(exist_ok=True, parents=True)
-    (folder / "config.json").write_text(json.dumps(facts))
+    (folder / "config.json").write_text(json.dumps(fields))
     return folder
 
 
@@ -171,7 +171,7 @@ def _head(inputs: int, classes: int) -> nn.Sequential:
 
 
 def _drawn(network: Network) -> Network:
-    """Draw weights that neither shrink nor blow up what passes, and norms that do something."""
+    """Draw weights that keep the variance of activations, and norms that have an effect."""
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

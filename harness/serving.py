@@ -1,4 +1,4 @@
-"""A real server for tests: started as a user starts it, on a free port, and stopped for good."""
+"""A server for tests: started as a user starts it, on a free port, and stopped at the end."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import psutil
 from bandstand_client.http import Bandstand
 from harness import PROJECT_ROOT
 
-# Reached only by what never comes: how busy the machine is decides nothing.
+# A timeout for failures only, so that a busy machine does not fail a test.
 START_SECONDS = 300.0
 STOP_SECONDS = 120.0
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on just now."""
+    """Return a port that no process uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Server:
-    """A running `bandstand serve`; `start_seconds`: from its start until every part answered."""
+    """A running `bandstand serve`; `start_seconds`: from its start until it was ready."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -55,7 +55,7 @@ class Server:
         return [top, *top.children(recursive=True)]
 
     def wait_ready(self) -> None:
-        """Wait until every part answers."""
+        """Wait until the server is ready."""
         with Bandstand(self.url) as client:
             client.wait_ready(START_SECONDS)
 

@@ -17,7 +17,7 @@ LABELS = ("a", "b", "c", "d")
 
 def card(shape: tuple[int, ...], **changes: Any) -> Card:
     """A card for an input `x` of that shape and four logits."""
-    facts = {
+    fields = {
         "name": "small",
         "task": "genre",
         "architecture": "small",
@@ -30,7 +30,7 @@ def card(shape: tuple[int, ...], **changes: Any) -> Card:
         "labels": LABELS,
         "activation": "softmax",
     }
-    return Card.model_validate(facts | changes)
+    return Card.model_validate(fields | changes)
 
 
 def save_graph(
@@ -59,7 +59,7 @@ def save_graph(
 
 
 def weight(seed: int, *shape: int) -> Any:
-    """Random weights that keep the variance of what goes through."""
+    """Return random weights that keep the variance of activations."""
     scale = np.sqrt(2 / np.prod(shape[1:]))
     return np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
 

@@ -22,7 +22,7 @@ GENRES = (
     "country",
     "pop",
 )
-"""In no order that a card could guess."""
+"""In an order that differs from that of any card."""
 SMALL_WAVES: dict[str, Any] = {
     "hidden_size": 48,
     "num_hidden_layers": 2,
@@ -94,12 +94,12 @@ def _write(folder: Path, model_class: Any, config: Any, extractor: Any, *, waves
     torch.manual_seed(0)
     model = model_class(config)
     for name, parameter in model.named_parameters():
-        # As drawn by default all logits are almost the same, and any error would go unseen.
+        # With the default weights all logits are almost equal, which would hide errors.
         if parameter.ndim > 1 and name.startswith(("classifier", "projector")):
             torch.nn.init.normal_(parameter, std=0.3)
         elif waves and name.endswith("bias"):
-            # Zeros, as drawn by default, are in no trained model: silence comes to nothing behind
-            # them, and a layer norm makes logits of the rounding errors.
+            # Trained models do not have the default zeros: with them the activations of silence are
+            # 0, and a layer norm amplifies the rounding errors.
             torch.nn.init.normal_(parameter, std=0.05)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)

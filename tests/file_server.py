@@ -1,4 +1,4 @@
-"""A server of one file, at any path, that misbehaves as told: the hub, a mirror, a web server."""
+"""A server of one file, at any path, with configurable faults: the hub, a mirror, a web server."""
 
 from __future__ import annotations
 

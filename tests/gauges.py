@@ -1,4 +1,4 @@
-"""What a gateway says of itself, and waiting until it says something."""
+"""Reading a gateway's gauges, and waiting for a value."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bandstand.frontends.librosa_features import FEATURE_NAMES
-from bandstand_training.checkpoint import Checkpoint, CheckpointFacts
+from bandstand_training.checkpoint import Checkpoint, CheckpointMetadata
 from bandstand_training.feature_scaler import fit_scaler
 from bandstand_training.fit import FitSettings
 from bandstand_training.genre_network import GenreModel
@@ -26,10 +26,10 @@ def small_table(rows_per_class: int = 40, seed: int = 0) -> FeatureTable:
 
 
 def small_checkpoint() -> Checkpoint:
-    """Return an unfitted model of that table with its facts."""
+    """Return an unfitted model of that table with its metadata."""
     table = small_table()
     scaler = fit_scaler(table.features, table.labels, table.feature_names)
-    facts = CheckpointFacts(
+    metadata = CheckpointMetadata(
         name="genre_features",
         labels=CLASSES,
         feature_names=FEATURE_NAMES,
@@ -38,4 +38,4 @@ def small_checkpoint() -> Checkpoint:
         epochs=0,
         seed=0,
     )
-    return Checkpoint(GenreModel(scaler, len(CLASSES), facts.members).eval(), facts)
+    return Checkpoint(GenreModel(scaler, len(CLASSES), metadata.members).eval(), metadata)

@@ -135,12 +135,12 @@ def recordings(card: Card) -> list[Path]:
 
 def proof_of(root: Path, name: str) -> Proof:
     """Return what the report of an installed model says of its proof."""
-    facts = ModelRepository(root / "models").report(name, 1)["proof"]
+    proof = ModelRepository(root / "models").report(name, 1)["proof"]
     source, batch = (
-        {output: Difference(**difference) for output, difference in facts[kind].items()}
+        {output: Difference(**difference) for output, difference in proof[kind].items()}
         for kind in ("source_difference", "batch_difference")
     )
-    return Proof(facts["examples"], tuple(facts["batch_sizes"]), source, batch)
+    return Proof(proof["examples"], tuple(proof["batch_sizes"]), source, batch)
 
 
 def real_windows(card: Card) -> Array:
@@ -181,11 +181,11 @@ def by_keras(name: str) -> Array:
 
     (samples,) = example_windows(get_card(name)).inputs.values()
     if name == "annoteator_drum_cnn":
-        facts = {"sr": 44_100, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "fmax": 8000}
-        frames = [librosa.feature.melspectrogram(y=y, **facts) for y in samples]
+        settings = {"sr": 44_100, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "fmax": 8000}
+        frames = [librosa.feature.melspectrogram(y=y, **settings) for y in samples]
     else:
-        facts = {"sr": 22_050, "n_mfcc": 13, "n_fft": 2048, "hop_length": 512}
-        frames = [librosa.feature.mfcc(y=y, **facts).T[:126] for y in samples]
+        settings = {"sr": 22_050, "n_mfcc": 13, "n_fft": 2048, "hop_length": 512}
+        frames = [librosa.feature.mfcc(y=y, **settings).T[:126] for y in samples]
     path = get_settings().data_dir / "weights" / KERAS[name]
     network = keras.saving.load_model(path, compile=False)
     return np.asarray(network(np.stack(frames)[..., None], training=False))

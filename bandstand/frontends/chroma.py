@@ -24,7 +24,7 @@ _HALF_STEP = 0.5
 _TUNING_STEPS = 100
 """Resolution of the tuning estimate: a hundredth of a semitone."""
 _CENTRE_OCTAVE, _OCTAVE_WIDTH = 5.0, 2.0
-"""Where, and how wide (standard deviation), the bank listens."""
+"""Centre and width (standard deviation) of the filter bank's weighting."""
 
 
 def chroma(power: FloatArray, *, sample_rate: int) -> FloatArray:

@@ -23,45 +23,45 @@ class Fbank(nn.Module):
 
     def __init__(self, parameters: FbankParameters) -> None:
         super().__init__()
-        self.facts = parameters
+        self.config = parameters
         kernel = as_float32(_kernel(parameters))[:, None, :]
         self.register_buffer("kernel", kernel, persistent=False)
         bank = as_float32(parameters.filter_bank[:, :-1])
         self.register_buffer("bank", bank, persistent=False)
 
     def forward(self, samples: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the log energies; frames behind the audio are what padding with 0 makes them.
+        """Return the log energies; frames after the audio are those of padding with 0.
 
         Args:
             samples: `(n, samples)`, at least one frame.
             lengths: `(n,)`, int64: how many samples of each row are audio. None: all.
         """
-        facts = self.facts
-        heard = samples[:, : facts.samples]
-        squares = functional.conv1d(heard[:, None], self.kernel, stride=facts.hop).square()
-        half = facts.n_fft // 2
+        config = self.config
+        covered = samples[:, : config.samples]
+        squares = functional.conv1d(covered[:, None], self.kernel, stride=config.hop).square()
+        half = config.n_fft // 2
         energies = (self.bank @ (squares[:, :half] + squares[:, half:])).transpose(1, 2)
-        logarithms = energies.clamp(min=facts.floor).log()
+        logarithms = energies.clamp(min=config.floor).log()
         if lengths is not None:
-            whole = torch.div(lengths - facts.frame_length, facts.hop, rounding_mode="floor") + 1
+            whole = torch.div(lengths - config.frame_length, config.hop, rounding_mode="floor") + 1
             positions = torch.arange(logarithms.shape[1], device=samples.device)
             logarithms = logarithms * (positions < whole[:, None]).to(samples.dtype)[:, :, None]
-        missing = facts.frames - logarithms.shape[1]
+        missing = config.frames - logarithms.shape[1]
         padded: Tensor = functional.pad(logarithms, (0, 0, 0, missing))
-        return (padded - facts.mean) / (2 * facts.std)
+        return (padded - config.mean) / (2 * config.std)
 
 
-def _kernel(facts: FbankParameters) -> DoubleArray:
+def _kernel(parameters: FbankParameters) -> DoubleArray:
     """Return the waves of all frequencies, `(n_fft, frame_length)`, real parts first.
 
-    Pre-emphasis takes its share of the first sample off itself, as Kaldi does. The highest
+    Pre-emphasis subtracts a share of the first sample from itself, as Kaldi does. The highest
     frequency is left out: no band reaches it.
     """
-    length = facts.frame_length
+    length = parameters.frame_length
     centring = np.eye(length) - 1 / length
-    emphasis = np.eye(length) - facts.preemphasis * np.eye(length, k=-1)
-    emphasis[0, 0] -= facts.preemphasis
+    emphasis = np.eye(length) - parameters.preemphasis * np.eye(length, k=-1)
+    emphasis[0, 0] -= parameters.preemphasis
     window = scipy.signal.windows.hann(length, sym=True)
-    waves = fourier_matrix(np.arange(facts.n_fft // 2), np.arange(length), facts.n_fft)
+    waves = fourier_matrix(np.arange(parameters.n_fft // 2), np.arange(length), parameters.n_fft)
     kernel: DoubleArray = (waves.reshape(-1, length) * window) @ emphasis @ centring
     return kernel

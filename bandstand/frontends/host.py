@@ -1,7 +1,7 @@
-"""The log-mel, MFCC and Kaldi front ends on the host: an FFT, where graphs have matrix products.
+"""The log-mel, MFCC and Kaldi front ends on the host: with an FFT instead of matrix products.
 
-On a CPU this is the faster form of the same definition. A runner that cuts the front end off a
-graph runs this one in its place; neither torch nor librosa is needed.
+On a CPU this is the faster form of the same definition. A runner uses it with a graph without the
+front end; it needs neither torch nor librosa.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bandstand.frontends.parameters import FbankParameters, LogMelParameters, Mf
 from bandstand.frontends.stft import FRAMES_PER_BLOCK, hann_window
 
 _FRAMES_AT_ONCE = FRAMES_PER_BLOCK // 2
-"""In float64 a frame takes twice the cache that it takes elsewhere."""
+"""A frame in float64 takes twice the cache of float32."""
 
 
 def log_mel(samples: FloatArray, parameters: LogMelParameters) -> FloatArray:
@@ -36,8 +36,8 @@ def mfcc(samples: FloatArray, parameters: MfccParameters) -> FloatArray:
 def fbank(samples: FloatArray, parameters: FbankParameters) -> FloatArray:
     """Return what `fbank.Fbank` returns without lengths: `(n, frames, n_mels)` for `(n, samples)`.
 
-    In float64 up to the result: bands 90 dB below their frame are within 1e-6 of what transformers'
-    `ASTFeatureExtractor` says, which float32 cannot do (docs/decisions/0006-parity-bounds.md).
+    In float64 up to the result: bands 90 dB below their frame are within 1e-6 of transformers'
+    `ASTFeatureExtractor`, which float32 cannot do (docs/decisions/0006-parity-bounds.md).
     """
     bank = csr_array(parameters.filter_bank.astype(np.float64))
     padding = (0 - parameters.mean) / (2 * parameters.std)
@@ -57,10 +57,10 @@ def _kaldi_spectra(
 ) -> Iterator[tuple[int, DoubleArray]]:
     """Yield the first frame's number and the power `(at most _FRAMES_AT_ONCE, bins)` of a block.
 
-    Pre-emphasis takes its share of a frame's first sample off itself, as Kaldi does.
+    Pre-emphasis subtracts a share of a frame's first sample from itself, as Kaldi does.
     """
-    heard = clip[: parameters.samples]
-    frames = sliding_window_view(heard, parameters.frame_length)[:: parameters.hop]
+    covered = clip[: parameters.samples]
+    frames = sliding_window_view(covered, parameters.frame_length)[:: parameters.hop]
     window = np.hanning(parameters.frame_length)
     for start in range(0, len(frames), _FRAMES_AT_ONCE):
         block = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)
@@ -73,7 +73,7 @@ def _kaldi_spectra(
 
 
 def _one_log_mel(clip: FloatArray, bank: csr_array, parameters: LogMelParameters) -> FloatArray:
-    # Block by block: whole spectra of 30 s are 5 MB, which would leave the cache and come back.
+    # Block by block: the spectra of 30 s are 5 MB, more than the cache.
     blocks = [apply_filter_bank(block, bank) for block in _spectra(clip, parameters)]
     bands: FloatArray = np.concatenate(blocks)
     if parameters.level == "linear":

@@ -1,8 +1,8 @@
 """Harmonic-percussive separation by median filtering (Fitzgerald, DAFx 2010).
 
-What holds on in time is harmonic, what spreads in frequency is percussive. Definitions are those
-of `librosa.effects.hpss` 0.11 with its defaults: windows of 31 frames and 31 bins, soft masks of
-power 2 without margin.
+Energy that is continuous in time is harmonic; energy that is spread in frequency is percussive.
+Definitions are those of `librosa.effects.hpss` 0.11 with its defaults: windows of 31 frames and 31
+bins, soft masks of power 2 without margin.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def harmonic_waveform(
 ) -> FloatArray:
     """Return the harmonic part of a signal, `(length,)`.
 
-    Both masks add up to 1 and the transform is linear, so the percussive part is what is left:
-    the signal minus this.
+    Both masks add up to 1 and the transform is linear, so the percussive part is the signal minus
+    this.
 
     Args:
         spectrum: the signal's `stft`, `(frames, n_fft // 2 + 1)`.
@@ -44,7 +44,7 @@ def harmonic_waveform(
 
 
 def _soft_mask(wanted: FloatArray, other: FloatArray) -> FloatArray:
-    """Return wanted² / (wanted² + other²); one half where both are nothing."""
+    """Return wanted² / (wanted² + other²); one half where both are 0."""
     tiny = np.finfo(np.float32).tiny
     with np.errstate(over="ignore"):  # an infinite ratio is a mask of 0
         mask = np.maximum(other, tiny) / np.maximum(wanted, tiny)

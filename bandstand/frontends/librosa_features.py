@@ -32,7 +32,7 @@ from bandstand.frontends.tempo import estimate_tempo
 FloatArray = NDArray[np.float32]
 
 SAMPLE_RATE = 22_050
-"""Hz; what the waveform must have."""
+"""Hz; the required sample rate of the waveform."""
 N_FFT = 2048
 """Samples in a frame."""
 HOP = 512
@@ -71,11 +71,11 @@ def extract_features(samples: FloatArray) -> FloatArray:
     """Return the features of one clip, `(57,)`, in the order of `FEATURE_NAMES`; all are finite.
 
     Memory grows with the clip (about 40 MB for 30 s): cut long recordings into windows and pool
-    what they give with `pool_features`.
+    their features with `pool_features`.
 
     Args:
         samples: mono, 22.05 kHz, `(n,)`, finite. One second or more; with fewer than `N_FFT`
-            samples the features mean little, and refusing that is the caller's part.
+            samples the features mean little; the caller should refuse such clips.
     """
     samples = np.clip(samples, -_LARGEST_SAMPLE, _LARGEST_SAMPLE, dtype=np.float32)
     spectrum = stft(samples, n_fft=N_FFT, hop=HOP)
@@ -112,11 +112,11 @@ def pool_features(features: FloatArray, weights: NDArray[Any]) -> FloatArray:
 
     Args:
         features: `(windows, 57)`.
-        weights: how much of the recording each window stands for (seconds, samples or a share),
+        weights: the part of the recording in each window (seconds, samples or a share),
             `(windows,)`, non-negative, not all zero.
 
     Raises:
-        ValueError: shapes that do not fit, or weights that weigh nothing.
+        ValueError: shapes that do not fit, or weights that are all zero or negative.
     """
     share = np.asarray(weights, dtype=np.float64)
     if features.shape != (len(share), len(FEATURE_NAMES)):

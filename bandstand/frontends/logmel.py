@@ -19,11 +19,11 @@ class MelBands(nn.Module):
 
     def __init__(self, parameters: LogMelParameters) -> None:
         super().__init__()
-        self.facts = parameters
+        self.config = parameters
         self.spectrum = make_spectrum(parameters.n_fft, parameters.hop)
         bank = self.spectrum.arrange(parameters.filter_bank)
         if parameters.spectrum == "power":
-            # The band sums up squares of real and imaginary parts alike: one pass less.
+            # One product sums the squares of real and imaginary parts: one pass less.
             bank = np.stack([bank, bank], axis=1)
         bank = bank.reshape(-1, parameters.n_mels)
         self.register_buffer("bank", as_float32(bank), persistent=False)
@@ -31,15 +31,15 @@ class MelBands(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Return the bands."""
         squares: Tensor = self.spectrum(self._with_edges(samples)).square()
-        if self.facts.spectrum == "magnitude":
+        if self.config.spectrum == "magnitude":
             squares = squares.sum(dim=3).sqrt()
         return squares.flatten(2) @ self.bank
 
     def _with_edges(self, samples: Tensor) -> Tensor:
-        edge = self.facts.edge
+        edge = self.config.edge
         if not edge:
             return samples
-        if self.facts.padding == "constant":
+        if self.config.padding == "constant":
             return nn.functional.pad(samples, (edge, edge))
         # Slices instead of torch's reflecting pad, which exports as a gather.
         before = samples[:, 1 : edge + 1].flip(1)
@@ -56,21 +56,21 @@ class LogMel(nn.Module):
 
     def __init__(self, parameters: LogMelParameters) -> None:
         super().__init__()
-        self.facts = parameters
+        self.config = parameters
         self.bands = MelBands(parameters)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return the spectrogram."""
         bands: Tensor = self.bands(samples)
-        if self.facts.level == "linear":
+        if self.config.level == "linear":
             return bands
-        logarithm = bands.clamp(min=self.facts.floor).log()
-        if self.facts.level == "natural_log":
+        logarithm = bands.clamp(min=self.config.floor).log()
+        if self.config.level == "natural_log":
             return logarithm
-        return self._limited(logarithm * (self.facts.decibels_per_decade / math.log(10.0)))
+        return self._limited(logarithm * (self.config.decibels_per_decade / math.log(10.0)))
 
     def _limited(self, decibels: Tensor) -> Tensor:
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
-        if self.facts.dynamic_range_db is not None:
-            decibels = torch.maximum(decibels, loudest - self.facts.dynamic_range_db)
-        return decibels - loudest if self.facts.reference == "max" else decibels
+        if self.config.dynamic_range_db is not None:
+            decibels = torch.maximum(decibels, loudest - self.config.dynamic_range_db)
+        return decibels - loudest if self.config.reference == "max" else decibels

@@ -101,7 +101,7 @@ def apply_filter_bank(power: FloatArray, bank: FloatArray | csr_array) -> FloatA
 
     Args:
         power: `(frames, bins)`.
-        bank: `(n_mels, bins)`, mostly zeros; sparse already where it is used again and again.
+        bank: `(n_mels, bins)`, mostly zeros; pass it sparse if it is used several times.
     """
     sparse = csr_array(bank)
     energy = np.empty((len(power), sparse.shape[0]), dtype=np.float32)
@@ -124,8 +124,8 @@ def power_to_db(
         power: non-negative, any shape.
         reference: the power of 0 dB.
         floor: smaller powers (and a smaller reference) count as this much.
-        dynamic_range: what lies further below the loudest value of all is raised to this many dB
-            below it; None leaves it.
+        dynamic_range: values further below the maximum are raised to this many dB below it; None
+            leaves them.
     """
     decibels = 10.0 * np.log10(np.maximum(floor, power))
     decibels -= 10.0 * np.log10(max(floor, reference))

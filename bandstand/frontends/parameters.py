@@ -1,4 +1,4 @@
-"""The parameters of the front ends, read from cards; what follows from them is computed here, once.
+"""The parameters of the front ends, read from cards, and the values computed from them.
 
 The torch modules (`logmel`, `mfcc`, `fbank`, `standardize`) and the host forms (`host`) take the
 same objects. Defaults are those of the library that the front end is named after.
@@ -27,10 +27,10 @@ Positive = Annotated[float, Field(gt=0)]
 
 @dataclass(frozen=True, config=_STRICT)
 class FrontEndParameters:
-    """What every front end has."""
+    """Parameters of every front end."""
 
     kind: ClassVar[str]
-    """The `front_end.kind` of the cards it is for."""
+    """The `front_end.kind` of its cards."""
 
     _: KW_ONLY
     sample_rate: Count
@@ -88,8 +88,8 @@ class LogMelParameters(FrontEndParameters):
     reference: Literal["one", "max"] = "one"
     """What 0 dB is: the value 1, or the clip's largest."""
     dynamic_range_db: Positive | None = None
-    """What lies further below the clip's largest value is raised to this many dB below it; None
-    leaves it (librosa's `top_db`)."""
+    """Values further below the clip's largest are raised to this many dB below it; None leaves
+    them (librosa's `top_db`)."""
 
     @property
     def bins(self) -> int:
@@ -168,7 +168,7 @@ class FbankParameters(FrontEndParameters):
     n_fft: Annotated[int, Field(gt=0, multiple_of=2)] = 512
     """Length of the transform; frames are padded with zeros up to it."""
     preemphasis: float = 0.97
-    """Share of the sample before that is taken off each sample."""
+    """Share of the sample before that is subtracted from each sample."""
     low_hz: Annotated[float, Field(ge=0)] = 20.0
     """Lower edge of the first band."""
     floor: Positive = float(np.finfo(np.float32).eps)
@@ -180,7 +180,7 @@ class FbankParameters(FrontEndParameters):
 
     @property
     def samples(self) -> int:
-        """Samples that all frames together cover; what lies behind is not heard."""
+        """Samples that all frames together cover; later samples are ignored."""
         return (self.frames - 1) * self.hop + self.frame_length
 
     @property

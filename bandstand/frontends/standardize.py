@@ -13,7 +13,7 @@ class Standardize(nn.Module):
 
     def __init__(self, parameters: StandardizeParameters) -> None:
         super().__init__()
-        self.facts = parameters
+        self.config = parameters
 
     def forward(self, samples: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the standardised samples.
@@ -33,4 +33,4 @@ class Standardize(nn.Module):
             mean = (samples * valid).sum(dim=1, keepdim=True) / count
             centred = (samples - mean) * valid
             variance = centred.square().sum(dim=1, keepdim=True) / count
-        return centred / torch.sqrt(variance + self.facts.epsilon)
+        return centred / torch.sqrt(variance + self.config.epsilon)

@@ -1,1 +1,1 @@
-"""What a model is (cards), where it comes from (sources) and where it lies (the repository)."""
+"""Models: their cards, the sources of their checkpoints, and the repository of versions."""

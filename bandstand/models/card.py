@@ -1,4 +1,4 @@
-"""Typed cards: one YAML file says everything about a model that anything else needs to know."""
+"""Typed cards: one YAML file describes one model."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 
 FRONT_END_TENSOR = "front_end"
-"""What a graph with its front end inside calls the front end's result, so that a runtime can treat
-the two parts differently."""
+"""Name of the front end's output inside a graph that contains the front end, so that a runtime can
+treat the two parts differently."""
 
 
-class _Facts(BaseModel):
+class _CardPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Source(_Facts):
+class Source(_CardPart):
     """Where the checkpoint comes from."""
 
     uri: str
@@ -47,15 +47,15 @@ class Source(_Facts):
     revision: str | None = None
     """Branch, tag or commit of a hub repository."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """What the content must hash to; without it a source is refused unless asked for. Of a
-    folder: the hash of what `sha256sum` prints for its files, sorted by name."""
+    """Hash of the content; a source without it is refused unless the caller allows it. For a
+    folder: the hash of the output of `sha256sum` for its files, sorted by name."""
     licence: str
-    """SPDX identifier, or words."""
+    """SPDX identifier, or a text."""
     trained_on: str
     """The data the weights were fitted to."""
 
 
-class _AnyWindow(_Facts):
+class _AnyWindow(_CardPart):
     """What the windows of every kind have."""
 
     sample_rate: int = Field(gt=0)
@@ -91,7 +91,7 @@ class OnsetWindow(_AnyWindow):
 
     kind: Literal["onsets"] = "onsets"
     before_seconds: float = Field(0.0, ge=0)
-    """From the start of a window to its onset; less than `seconds`."""
+    """Time from the start of a window to its onset; less than `seconds`."""
 
     @property
     def before_samples(self) -> int:
@@ -121,14 +121,14 @@ Window = Annotated[
 """How a recording is cut for the model."""
 
 
-class FrontEnd(_Facts):
-    """How samples become what the network sees; `parameters` are the front end's own."""
+class FrontEnd(_CardPart):
+    """How the network's input is computed from samples; `parameters` depend on the kind."""
 
     kind: Name
     parameters: dict[str, float | int | str | bool] = {}
 
 
-class Tensor(_Facts):
+class Tensor(_CardPart):
     """One named input or output; `shape` leaves out the batch axis, which always comes first."""
 
     name: str
@@ -136,14 +136,14 @@ class Tensor(_Facts):
     shape: tuple[int, ...]
 
 
-class Tolerance(_Facts):
-    """How far answers of two runtimes may be apart: |a - b| <= absolute + relative * |b|."""
+class Tolerance(_CardPart):
+    """Allowed difference of two runtimes' outputs: |a - b| <= absolute + relative * |b|."""
 
     relative: float = 1e-4
     absolute: float = 1e-5
 
 
-class Batch(_Facts):
+class Batch(_CardPart):
     """Limits of dynamic batching."""
 
     max_size: int = Field(16, gt=0)
@@ -151,30 +151,31 @@ class Batch(_Facts):
     max_delay_ms: float = Field(0.0, ge=0)
     """Time a window may wait for others while the runner is idle."""
     one_by_one_on_cpu: bool = False
-    """On a CPU, compute windows one after the other: where one window keeps all cores busy, more at
-    once are no faster and only take memory."""
+    """On a CPU, compute windows one after the other. If one window keeps all cores busy, larger
+    batches are no faster and need more memory."""
 
 
-class Triton(_Facts):
-    """What a model asks of a Triton server; the servers in this process do without."""
+class Triton(_CardPart):
+    """Settings of a model on a Triton server; the other runtimes ignore them."""
 
     accelerator: Literal["none", "cuda", "tensorrt"] = "none"
     """On a GPU. `none`: ONNX Runtime's CUDA provider as it is, which rounds to TF32. `cuda`: in
     full f32, and convolutions over time in cuDNN's fast layout. `tensorrt`: an engine of
-    `precision`, which takes minutes to build at the first load. Without a GPU all are ignored."""
+    `precision`, which takes minutes to build at the first load. Without a GPU the value is
+    ignored."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Arithmetic of the TensorRT engine; `fp16` answers otherwise, so measure it first."""
+    """Arithmetic of the TensorRT engine; `fp16` changes the outputs, so measure it first."""
     instances: int = Field(1, gt=0)
     """Copies of the model on each GPU, or on the CPU."""
     response_cache: bool = False
-    """Answer equal windows from the server's cache, where it has one."""
+    """Answer equal windows from the server's cache, if it has one."""
     resources: dict[str, int] = {}
-    """What an execution takes of the server's rate limiter, by name: models that share a GPU take
-    turns where each takes one of one."""
+    """Resources of the server's rate limiter that one execution takes, by name. Models that share a
+    GPU take turns if each takes one of one."""
 
 
-class InputSpecification(_Facts):
-    """What of a card decides how a recording is prepared; it is the same for many models."""
+class InputSpecification(_CardPart):
+    """The parts of a card that determine how a recording is prepared; many models share them."""
 
     window: Window
     front_end: FrontEnd
@@ -185,8 +186,8 @@ class InputSpecification(_Facts):
         return self.model_dump_json()
 
 
-class Card(_Facts):
-    """A model is a card: task, source, window, front end, tensors, labels, measured worth."""
+class Card(_CardPart):
+    """The description of a model: task, source, window, front end, tensors, labels, quality."""
 
     name: Name
     task: Task
@@ -198,14 +199,14 @@ class Card(_Facts):
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     labels: tuple[str, ...] = ()
-    """Names of the first output's columns. None: those of the checkpoint's own configuration; the
-    card of an installed version has them (`InstalledModel.card`)."""
+    """Names of the first output's columns. If empty, the checkpoint's configuration has them; the
+    card of an installed version always has labels (`InstalledModel.card`)."""
     instruments: dict[str, Sound] = {}
-    """The labels that are musical instruments, and what makes their sound: a body that vibrates,
-    electricity (a pickup and amplifier count), or one or the other. A model tells instruments where
-    there are some."""
+    """The labels that are musical instruments, and whether the sound is acoustic, electronic (a
+    pickup and an amplifier count as electronic), or either. A model with instruments serves the
+    operation that detects them."""
     activation: Literal["softmax", "sigmoid", "none"]
-    """What turns the first output into scores; it is applied outside the graph."""
+    """Function from the first output to probabilities; it is applied outside the graph."""
     tolerance: Tolerance = Tolerance()
     batch: Batch = Batch()
     triton: Triton = Triton()
@@ -214,21 +215,22 @@ class Card(_Facts):
     more than a model of a few MB. `own`: for models of some hundred MB, or that compute for long;
     one that is installed while the server runs gets its own at the next start."""
     prefers: Literal["f32", "bf16"] = "f32"
-    """Arithmetic that serves this model best on CPUs that have it."""
+    """Best arithmetic for this model on CPUs that have it."""
     embedded: bool = False
-    """Committed with the project: answers without any download."""
+    """Part of Bandstand: the model needs no download."""
     quality: tuple[Quality, ...] = ()
 
     @property
     def input_specification(self) -> InputSpecification:
-        """What decides how a recording is prepared for the model."""
+        """The values that determine how a recording is prepared for the model."""
         return InputSpecification(window=self.window, front_end=self.front_end)
 
     def with_labels(self, labels: tuple[str, ...]) -> Card:
-        """Return this card with the labels of a checkpoint, and with those instruments among them.
+        """Return this card with the labels of a checkpoint, and with its instruments among them.
 
         Raises:
-            ModelMismatchError: not one label for each column of the first output, or one twice.
+            ModelMismatchError: the number of labels is not that of the first output's columns, or a
+                label occurs twice.
         """
         known = {label: self.instruments[label] for label in labels if label in self.instruments}
         changes = {"labels": labels, "instruments": known}
@@ -244,7 +246,7 @@ class Card(_Facts):
                 f"{len(self.labels)} labels for an output of {self.outputs[0].shape[-1]}"
             )
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("a label stands twice")
+            raise ValueError("a label occurs twice")
         return self
 
     @model_validator(mode="after")
@@ -259,9 +261,9 @@ class Card(_Facts):
 
     @model_validator(mode="after")
     def _instruments_are_labels(self) -> Card:
-        strange = self.instruments.keys() - self.labels
-        if self.labels and strange:
-            raise ValueError(f"instruments that are no labels: {sorted(strange)}")
+        unknown = self.instruments.keys() - self.labels
+        if self.labels and unknown:
+            raise ValueError(f"instruments that are not labels: {sorted(unknown)}")
         return self
 
 
@@ -269,7 +271,7 @@ def load_card(path: Path) -> Card:
     """Read one card.
 
     Raises:
-        CardError: not YAML, or not a card; the message names the file and the field.
+        CardError: the file is not YAML, or not a card; the message names the file and the field.
     """
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -277,5 +279,5 @@ def load_card(path: Path) -> Card:
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise CardError(f"{path.name}: {error}") from error
     if card.name != path.stem:
-        raise CardError(f"{path.name}: the card calls itself {card.name!r}")
+        raise CardError(f"{path.name}: the card's name is {card.name!r}")
     return card

@@ -1,4 +1,4 @@
-"""The models there are: the cards that come with Bandstand, and what is installed."""
+"""All models: the cards of the package, and the installed versions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bandstand.models.repository import ModelRepository
 from bandstand.settings import Settings
 
 DRUM_MODEL = "annoteator_drum_cnn"
-"""The card whose source the settings may override."""
+"""The model whose source the settings can override."""
 
 _CARDS = Path(__file__).resolve().parents[1] / "cards"
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every model that could be installed, or is.
+    """Every model that is installed or can be installed.
 
-    A process makes one where it starts and hands it down. Nothing is remembered of the repository:
-    what another process installs is seen at the next question.
+    A process creates one catalogue when it starts and passes it on. It caches nothing of the
+    repository: the next call finds what another process has installed.
 
     Attributes:
-        cards: those that come with Bandstand, by name.
+        cards: the cards of the package, by name.
         repository: the installed versions; each has its own card.
     """
 
@@ -35,26 +35,26 @@ class Catalogue:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Catalogue:
-        """Return the catalogue of Bandstand's cards and the repository of the settings.
+        """Return the catalogue of the package's cards and the repository of the settings.
 
         Raises:
-            CardError: a file that comes with Bandstand is no card.
+            CardError: a file of the package is not a card.
         """
         return cls(read_cards(settings), ModelRepository.from_settings(settings))
 
     def __contains__(self, name: str) -> bool:
-        """Say whether a model of that name could be installed, or is."""
+        """Return whether a model of that name is installed or can be installed."""
         return name in self.cards or self.repository.has(name)
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names, sorted."""
+        """Iterate over the names, sorted."""
         return iter(sorted({*self.cards, *self.repository.names()}))
 
     def check(self, name: str) -> None:
-        """Refuse a name that no model has.
+        """Check that a model has this name.
 
         Raises:
-            ModelNotFoundError: the message lists those there are.
+            ModelNotFoundError: no model has it; the message lists all names.
         """
         if name not in self:
             raise ModelNotFoundError(
@@ -62,10 +62,10 @@ class Catalogue:
             )
 
     def installable(self, name: str) -> Card:
-        """Return the card that a model can be installed by.
+        """Return the package's card of a model, from which it can be installed.
 
         Raises:
-            ModelNotFoundError: no card of that name comes with Bandstand.
+            ModelNotFoundError: the package has no card of that name.
         """
         if name in self.cards:
             return self.cards[name]
@@ -79,19 +79,19 @@ class Catalogue:
 
         Raises:
             ModelNotFoundError: no model has that name.
-            ModelNotInstalledError: it is not there; the message says which command installs it.
-            ModelMismatchError: what is pinned is no version.
+            ModelNotInstalledError: it is not installed; the message has the command to install it.
+            ModelMismatchError: the pin is not a version.
             RepositoryError: a folder or the pin cannot be read.
         """
         self.check(name)
         return self.repository.serving(name)
 
     def card(self, name: str) -> Card:
-        """Return the card of the version to serve; of a model that is not installed, Bandstand's.
+        """Return the card of the version to serve; if none is installed, the package's card.
 
         Raises:
             ModelNotFoundError: no model has that name.
-            ModelNotInstalledError: the pinned version is gone.
+            ModelNotInstalledError: the pinned version does not exist.
             ModelMismatchError: the version, or the pin, is broken.
             RepositoryError: a folder or a file cannot be read.
         """
@@ -101,9 +101,9 @@ class Catalogue:
         return self.repository.serving(name).card()
 
     def usable(self) -> dict[str, Card]:
-        """Return the installed models that can be served, with their cards, by name.
+        """Return the cards of the installed models that can be served, by name.
 
-        One that is broken is left out; `card` says what is wrong with it.
+        Broken models are left out; `card` raises their error.
         """
         found = {}
         for name in self.repository.names():
@@ -115,10 +115,10 @@ class Catalogue:
 
 
 def read_cards(settings: Settings) -> dict[str, Card]:
-    """Return the cards that come with Bandstand, by name, with the sources that the settings say.
+    """Return the cards of the package, by name, with the sources that the settings override.
 
     Raises:
-        CardError: a file is no card.
+        CardError: a file is not a card.
     """
     cards = {path.stem: load_card(path) for path in sorted(_CARDS.glob("*.yaml"))}
     if DRUM_MODEL in cards:
@@ -129,7 +129,7 @@ def read_cards(settings: Settings) -> dict[str, Card]:
 def _with_source_of_settings(card: Card, settings: Settings) -> Card:
     changes: dict[str, str | None] = {}
     if settings.drum_model_uri is not None:
-        # What the card says of its own source does not hold for another one.
+        # Revision and hash of the card's own source do not apply to another one.
         changes = {"uri": settings.drum_model_uri, "revision": None, "sha256": None}
     if settings.drum_model_version is not None:
         changes["revision"] = settings.drum_model_version

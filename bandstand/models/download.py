@@ -1,4 +1,4 @@
-"""Large files over HTTP: finite waits, few retries, and no byte fetched twice where avoidable."""
+"""Downloads of large files over HTTP: with timeouts, few retries, and resumption."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from bandstand.errors import SourceError
 from bandstand.settings import get_settings
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes that are there and the bytes there will be (None: the server does not say)."""
+"""Called with the bytes received and the bytes in all (None: unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a server is waited for."""
+    """Limits on waiting for a server."""
 
     silence_seconds: float = field(default_factory=lambda: get_settings().download_silence_seconds)
     """Longest time without a byte, connecting included."""
     attempts: int = field(default_factory=lambda: get_settings().download_attempts)
-    """Tries in a row that bring nothing new, before giving up."""
+    """Tries in a row without a new byte before the download fails."""
     backoff_seconds: float = 1.0
     """Wait after the first failed try; it doubles with each further one."""
     longest_wait_seconds: float = 60.0
-    """A server that asks (Retry-After) for a longer wait is given up at once."""
+    """If a server asks (Retry-After) for a longer wait, the download fails at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Download:
 
     Attributes:
         url: where the bytes are.
-        title: what errors call it; a URL may carry secrets.
-        credentials_hint: what to do when the server asks who we are.
-        headers: sent along; credentials among them are dropped when redirected to another host.
+        title: its name in error messages, since a URL can contain secrets.
+        credentials_hint: text for the error message if the server requires credentials.
+        headers: of the request; credentials are not sent to another host after a redirect.
         https_only: refuse plain http, after redirects too.
     """
 
@@ -52,13 +52,14 @@ class Download:
     patience: Patience = field(default_factory=Patience)
 
     def into(self, part: Path, progress: Progress | None = None) -> None:
-        """Fetch into `part`, continuing what an earlier try, or an earlier process, left there.
+        """Download into `part`, and continue the file of an earlier try or process.
 
-        The file that a server began must still be the same one for that (RFC 9110 If-Range);
-        otherwise, and with servers that know no ranges, it starts anew.
+        It continues only if the server's file is unchanged (RFC 9110 If-Range). Otherwise, or if
+        the server does not support ranges, it starts again.
 
         Raises:
-            SourceError: not there, refused, silent, cut off too often. `part` keeps what came.
+            SourceError: the file does not exist, the server refused, sent nothing, or closed the
+                connection too often. `part` keeps the bytes received.
             OSError: `part` could not be written.
         """
         failures, farthest = 0, _size(part)
@@ -103,19 +104,19 @@ class Download:
             length = response.headers.get("Content-Length", "")
             total = offset + int(length) if length.isdigit() else None
             with part.open(mode) as file:
-                for chunk in response.iter_raw():  # as it comes: a cut loses nothing that came
+                for chunk in response.iter_raw():  # unbuffered: every byte received is kept
                     file.write(chunk)
                     offset += len(chunk)
                     if progress is not None:
                         progress(offset, total)
 
     def _refuse(self, response: httpx.Response, part: Path) -> None:
-        """Raise what the status means."""
+        """Raise the error of the status."""
         status = response.status_code
         said = response.headers.get("X-Error-Message") or response.reason_phrase
         what = f"{self.title}: the server answered {status} ({said})"
         if status in (HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, HTTPStatus.PARTIAL_CONTENT):
-            part.unlink(missing_ok=True)  # what we hold is no beginning of what is there
+            part.unlink(missing_ok=True)  # our bytes are not the start of the server's file
             raise _TryAgainError(what)
         if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:  # noqa: PLR2004
             after = response.headers.get("Retry-After", "")
@@ -127,7 +128,7 @@ class Download:
         raise SourceError(what)
 
     def _wait(self, error: Exception, failures: int) -> None:
-        """Sleep before the next try, or raise when there shall be none."""
+        """Sleep before the next try, or raise if there is none left."""
         patience = self.patience
         wanted = error.wait_seconds if isinstance(error, _TryAgainError) else None
         wait = wanted or patience.backoff_seconds * 2 ** (failures - 1)
@@ -142,15 +143,15 @@ class Download:
             return f"{error}; try again later"
         if isinstance(error, httpx.TimeoutException):
             silence = f"{self.patience.silence_seconds:g} s"
-            return f"{self.title}: the server was silent for {silence}; try again later"
+            return f"{self.title}: the server sent nothing for {silence}; try again later"
         if isinstance(error, httpx.ConnectError):
             hint = "HTTPS_PROXY names a proxy, SSL_CERT_FILE further certificate authorities"
             return f"{self.title}: no connection ({error}); {hint}"
-        return f"{self.title}: cut off ({error}); call again to continue where it stopped"
+        return f"{self.title}: connection lost ({error}); call again to continue the download"
 
 
 class _TryAgainError(Exception):
-    """An answer that may be another one in a while."""
+    """An answer that can change with time."""
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -162,7 +163,7 @@ def _size(part: Path) -> int:
 
 
 def _tag_file(part: Path) -> Path:
-    """Return where the version of a partial file is noted: its strong ETag or modification date."""
+    """Return the file with the version of a partial file: its strong ETag or modification date."""
     return part.with_suffix(".tag")
 
 
@@ -176,6 +177,6 @@ def _remember_tag(tag: Path, response: httpx.Response) -> None:
 
 
 def _start(response: httpx.Response) -> int | None:
-    """Return the offset at which a partial answer begins."""
+    """Return the offset of a partial response."""
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(found[1]) if found else None

@@ -38,8 +38,8 @@ class InstalledModel:
         """Read the version's own card, with the labels of its checkpoint.
 
         Raises:
-            ModelMismatchError: the version is broken: its card or its graph is missing, or its
-                card is not one of this model with labels.
+            ModelMismatchError: the version is broken: its card or its graph is missing, or the card
+                is of another model or has no labels.
         """
         try:
             card = Card.model_validate_json((self.folder / CARD_FILE).read_bytes())
@@ -57,7 +57,7 @@ class InstalledModel:
         """Read the export's report.
 
         Raises:
-            ModelMismatchError: it is missing or unreadable, so nothing proves the model.
+            ModelMismatchError: it is missing or unreadable.
         """
         try:
             content = json.loads((self.folder / REPORT_FILE).read_text(encoding="utf-8"))
@@ -72,5 +72,5 @@ class InstalledModel:
 
 
 def card_file(card: Card) -> bytes:
-    """Return the content of a version's card file; what has its default value is left out."""
+    """Return the content of a version's card file; fields with their default value are left out."""
     return (card.model_dump_json(indent=2, exclude_defaults=True) + "\n").encode()

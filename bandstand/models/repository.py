@@ -1,4 +1,4 @@
-"""The model repository on disk: Triton's layout, versions that are whole or not there at all."""
+"""The model repository on disk: Triton's layout, with atomic installs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 @dataclass(frozen=True, slots=True)
 class ModelRepository:
-    """Versions at `<root>/<name>/<number>/`: `model.onnx`, its `card.json`, and what proves it.
+    """Versions at `<root>/<name>/<number>/`: `model.onnx`, `card.json`, and the export's report.
 
-    Reading takes no lock. Writers (install, remove) of all processes take turns on one lock file,
-    work in a staging directory and publish by a rename, so a reader never sees half a version.
+    Readers take no lock. Writers (install, remove) of all processes share one lock file, write to a
+    staging directory and publish with a rename, so a reader never sees an incomplete version.
 
     Attributes:
-        root: what is written.
-        below: a repository that is only read, and only of `EMBEDDED_MODELS`: a checkout's holds
-            others as well. A version in `root` hides the one of the same number there.
+        root: the folder of new versions.
+        below: a read-only repository, of which only `EMBEDDED_MODELS` are used: in a checkout it
+            contains other models as well. A version in `root` hides the same number in `below`.
     """
 
     root: Path
@@ -46,7 +46,7 @@ class ModelRepository:
 
     @classmethod
     def over_embedded(cls, root: Path) -> ModelRepository:
-        """Return the repository of a folder, over the models that come with Bandstand.
+        """Return the repository of a folder, over the embedded models.
 
         In a checkout the two are the same folder.
         """
@@ -55,13 +55,11 @@ class ModelRepository:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ModelRepository:
-        """Return the repository that the settings name, over the embedded models."""
+        """Return the repository of the settings, over the embedded models."""
         return cls.over_embedded(settings.repository)
 
     def names(self) -> tuple[str, ...]:
-        """Return the models that have a version, sorted.
-
-        One whose folder cannot be read is among them: it is there, whatever is wrong with it.
+        """Return the models that have a version, sorted; with those whose folder cannot be read.
 
         Raises:
             RepositoryError: the repository itself cannot be read.
@@ -70,7 +68,7 @@ class ModelRepository:
         return tuple(sorted(filter(self.has, found)))
 
     def has(self, name: str) -> bool:
-        """Say whether a model has a version, or a folder that cannot be read."""
+        """Return whether a model has a version, or a folder that cannot be read."""
         try:
             return _is_name(name) and bool(self.versions(name))
         except RepositoryError:
@@ -79,11 +77,11 @@ class ModelRepository:
     def versions(self, name: str) -> tuple[int, ...]:
         """Return the versions, ascending; empty when there are none.
 
-        A version is a numbered folder with a graph or a card; `InstalledModel.card` tells one that
-        has lost either.
+        A version is a numbered folder with a graph or a card. If one of them is missing,
+        `InstalledModel.card` raises.
 
         Raises:
-            ModelNotFoundError: that is no model name at all.
+            ModelNotFoundError: this is not a model name.
             RepositoryError: a folder cannot be read.
         """
         _check_name(name)
@@ -91,7 +89,7 @@ class ModelRepository:
         return tuple(sorted(found))
 
     def own_versions(self, name: str) -> tuple[int, ...]:
-        """Return those of `versions` that do not come with Bandstand, ascending."""
+        """Return the `versions` that are not embedded, ascending."""
         below = {n for layer in self._layers(name)[1:] for n in _versions(layer / name)}
         return tuple(version for version in self.versions(name) if version not in below)
 
@@ -99,7 +97,7 @@ class ModelRepository:
         """Return the newest version.
 
         Raises:
-            ModelNotInstalledError: there is none; the message says which command installs it.
+            ModelNotInstalledError: there is none; the message has the command to install one.
         """
         versions = self.versions(name)
         if not versions:
@@ -109,11 +107,11 @@ class ModelRepository:
         return self.installed(name, versions[-1])
 
     def pinned(self, name: str) -> int | None:
-        """Return the version that is to be served although newer ones may be there, if one is.
+        """Return the pinned version, which is served instead of the newest; None: none is pinned.
 
         Raises:
-            ModelNotFoundError: that is no model name at all.
-            ModelMismatchError: what was written there is no version.
+            ModelNotFoundError: this is not a model name.
+            ModelMismatchError: the pin is not a version.
             RepositoryError: it cannot be read.
         """
         path = self._directory(name) / PIN_FILE
@@ -132,20 +130,20 @@ class ModelRepository:
         """Return the version to serve: the pinned one, else the newest.
 
         Raises:
-            ModelNotInstalledError: it is not there.
-            ModelMismatchError: what is pinned is no version.
+            ModelNotInstalledError: it does not exist.
+            ModelMismatchError: the pin is not a version.
             RepositoryError: a folder or the pin cannot be read.
         """
         version = self.pinned(name)
         return self.latest(name) if version is None else self.installed(name, version)
 
     def pin(self, name: str, version: int | None) -> InstalledModel:
-        """Have one version served, or, with None, again the newest; return what that is.
+        """Pin a version, or unpin with None, and return the version to serve.
 
-        Servers that run take it up when they are told to load the model.
+        A running server changes to it when it loads the model again.
 
         Raises:
-            ModelNotInstalledError: that version is not there.
+            ModelNotInstalledError: that version does not exist.
             RepositoryError: the disk is full or not writable, or other writers never finished.
         """
         with writing(self.root, f"could not pin {name!r}"):
@@ -167,7 +165,7 @@ class ModelRepository:
         """Return one version.
 
         Raises:
-            ModelNotInstalledError: that version is not there; the message lists those that are.
+            ModelNotInstalledError: that version does not exist; the message lists all versions.
         """
         _check_name(name)
         for layer in self._layers(name):
@@ -184,19 +182,19 @@ class ModelRepository:
         """Return the export report of one version.
 
         Raises:
-            ModelNotInstalledError: that version is not there.
-            ModelMismatchError: its report is missing or unreadable, so nothing proves the model.
+            ModelNotInstalledError: that version does not exist.
+            ModelMismatchError: its report is missing or unreadable.
         """
         return self.installed(name, version).report()
 
     def install(self, card: Card, files: Mapping[str, Path | bytes]) -> int:
         """Write a new version and return its number: one above the newest.
 
-        When this returns, the version is on the disk for good; when it raises, or the process is
-        killed, no part of it can be seen.
+        When this returns, the version is synced to the disk. If it raises, or the process is
+        killed, no part of the version is visible.
 
         Args:
-            card: the version's own, with its labels; it stays beside the model.
+            card: of the version, with its labels; it is stored beside the model.
             files: content, or the file to copy, by plain file name; `model.onnx` among them.
 
         Raises:
@@ -219,18 +217,18 @@ class ModelRepository:
         return version
 
     def copy_up(self, name: str) -> tuple[int, ...]:
-        """Copy the versions that lie only below into `root`, each whole; return their numbers.
+        """Copy the versions that exist only in `below` to `root`; return their numbers.
 
         For Triton, which reads one folder.
 
         Raises:
-            ModelNotFoundError: that is no model name at all.
+            ModelNotFoundError: this is not a model name.
             RepositoryError: the disk is full or not writable, or other writers never finished.
         """
         if not self._only_below(name):
             return ()
         with writing(self.root, f"could not copy {name!r} to {self.root}"):
-            missing = self._only_below(name)  # another process may have been faster
+            missing = self._only_below(name)  # another process may have copied them
             for version in missing:
                 files = self.installed(name, version).folder.iterdir()
                 copies = {file.name: file for file in files if file.is_file()}
@@ -238,11 +236,11 @@ class ModelRepository:
         return missing
 
     def remove(self, name: str, version: int) -> None:
-        """Delete one version of `root`; readers do not see it any more, even if this is killed.
+        """Delete one version of `root`, atomically for readers, even if the process is killed.
 
         Raises:
-            ModelNotInstalledError: it is not there.
-            ModelInUseError: it is pinned, or it comes with Bandstand and lies only below.
+            ModelNotInstalledError: it does not exist.
+            ModelInUseError: it is pinned, or it is embedded and exists only in `below`.
             RepositoryError: the disk is not writable, or other writers never finished.
         """
         with writing(self.root, f"could not remove version {version} of {name!r}"):
@@ -281,12 +279,12 @@ def _is_name(name: str) -> bool:
 
 
 def _check_name(name: str) -> None:
-    if not _is_name(name):  # names come from URLs: what is no name must not become a path
+    if not _is_name(name):  # names come from URLs: other text must not become a path
         raise ModelNotFoundError(f"{name!r} is no model name")
 
 
 def _folders(directory: Path) -> list[str]:
-    """Return the names of the folders in a directory; none where it is no directory.
+    """Return the names of the folders in a directory; none if it is not a directory.
 
     Raises:
         RepositoryError: it cannot be read.
@@ -300,7 +298,7 @@ def _folders(directory: Path) -> list[str]:
 
 
 def _numbers(directory: Path) -> list[int]:
-    """Return the numbers that Triton would take for versions, ascending."""
+    """Return the folder names that Triton reads as versions, ascending."""
     names = _folders(directory)
     return sorted(int(n) for n in names if n.isascii() and n.isdigit() and n[0] != "0")
 
@@ -317,5 +315,5 @@ def _is_version(folder: Path) -> bool:
 
 
 def install_command(name: str) -> str:
-    """Return the command that gets and installs a model."""
+    """Return the command that downloads and installs a model."""
     return f"bandstand models pull {name}"

@@ -1,4 +1,4 @@
-"""Checkpoints from where their cards say, verified, kept by content, and never half there."""
+"""Downloads of checkpoints from the sources of cards, verified, into a cache by content."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 @dataclass(frozen=True, slots=True)
 class SourceCache:
-    """Checkpoints at `<root>/<sha256>/<file name>`; what has that name has that content.
+    """Checkpoints at `<root>/<sha256>/<file name>`; a folder has this name only when verified.
 
     A checkpoint that is a folder is `<root>/<sha256>` itself.
 
     Attributes:
         root: usually `settings.cache_dir`.
-        patience: how long servers are waited for.
+        patience: limits on waiting for servers.
     """
 
     root: Path
@@ -48,28 +48,28 @@ class SourceCache:
         offline: bool = False,
         allow_unverified: bool = False,
     ) -> Path:
-        """Return a local file, or folder, with the source's content, downloading what is not here.
+        """Return a local file, or folder, with the source's content; download it if necessary.
 
-        Content that is here (in this cache, or with the right content in the hub's own) is used
-        without touching the network. Of several processes that want the same file one
-        downloads and the others wait. What a cut or a kill left of a download is continued.
+        Content in this cache, or in the hub's own cache with the right hash, is used without the
+        network. If several processes need the same file, one downloads and the others wait. An
+        interrupted download is continued.
 
         Args:
             source: where the content is, and its sha256.
-            progress: told how far a download is.
+            progress: called with the progress of a download.
             offline: fail instead of downloading.
-            allow_unverified: accept a source without sha256; the one seen is logged, and is the
-                name of the returned file's folder. Such a source is downloaded every time.
+            allow_unverified: accept a source without sha256. The sha256 of its content is logged,
+                and is the name of the returned file's folder. It is downloaded every time.
 
         Raises:
-            SourceError: it could not be read, or not be written here; says what to do about it.
-            ChecksumError: other content than promised (nothing is kept), or nothing promised.
+            SourceError: it could not be read or stored; the message says what to do.
+            ChecksumError: the content has another sha256 (it is deleted), or the card has none.
             CardError: the URI is of no known kind.
         """
         if source.sha256 is None and not allow_unverified:
             raise ChecksumError(
-                f"{source.uri}: the card has no sha256 to verify it by; put one there, or allow "
-                "unverified content for this once"
+                f"{source.uri}: the card has no sha256 to verify it; add one to the card, or allow "
+                "unverified content for this call"
             )
         if source.uri.startswith(("file:", PACKAGED)):
             return _local(source)
@@ -100,7 +100,7 @@ class SourceCache:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock, timeout=LOCK_SECONDS):
-                if found := self._find(source):  # another process was faster
+                if found := self._find(source):  # another process has downloaded it
                     return found
                 for piece, part in parts.items():
                     self._fetch(piece, part, progress)
@@ -115,11 +115,11 @@ class SourceCache:
                 part.unlink(missing_ok=True)
             raise SourceError(
                 f"{source.uri}: could not write to {self.root}: {error.strerror or error}; "
-                "free some space, or set BANDSTAND_CACHE_DIR to where there is some"
+                "free some space, or set BANDSTAND_CACHE_DIR to another disk"
             ) from error
 
     def _part(self, source: Source) -> Path:
-        """Return where a download of that content is collected."""
+        """Return the file of an unfinished download of that content."""
         identity = f"{source.uri}\n{source.revision}\n{source.sha256}"
         key = hashlib.sha256(identity.encode()).hexdigest()[:32]
         return self.root / "parts" / f"{key}.part"
@@ -141,7 +141,7 @@ class SourceCache:
                 )
 
     def _keep(self, source: Source, parts: Mapping[Source, Path]) -> Path:
-        """Give a verified download its final name."""
+        """Verify a download and give it its final name."""
         seen = _digest({_file_name(piece): part for piece, part in parts.items()}, source)
         for part in parts.values():
             part.with_suffix(".tag").unlink(missing_ok=True)
@@ -178,7 +178,7 @@ def source_files(source: Source, path: Path) -> tuple[Path, ...]:
 
 
 def source_sha256(source: Source, path: Path) -> str:
-    """Return what the card of a source that is at `path` would have to promise.
+    """Return the `sha256` that a card needs for a source that is at `path`.
 
     Raises:
         OSError: a file is missing or unreadable.
@@ -187,7 +187,7 @@ def source_sha256(source: Source, path: Path) -> str:
 
 
 def _digest(files: Mapping[str, Path], source: Source) -> str:
-    """Hash one file; or, of a folder, what `sha256sum` prints for its files sorted by name."""
+    """Hash one file; or, for a folder, the output of `sha256sum` for its files sorted by name."""
     digests = {name: sha256_of(file) for name, file in sorted(files.items())}
     if not source.files:
         return next(iter(digests.values()))
@@ -196,10 +196,10 @@ def _digest(files: Mapping[str, Path], source: Source) -> str:
 
 
 def moved(source: Source, uri: str, revision: str | None = None) -> Source:
-    """Return a source that is elsewhere, and there perhaps a file instead of a folder, or a folder.
+    """Return a source with another address; there, a folder can be a file or the reverse.
 
-    A folder on this machine that lacks files of the source has those that lie in it; a file has
-    none, and so has a name on the hub with an ending (`hf://owner/name/best.keras`).
+    If a local folder lacks some of the source's `files`, all files in it become `files`. They are
+    empty for a file, and for a name on the hub with a suffix (`hf://owner/name/best.keras`).
     """
     files = source.files
     if uri.startswith("file:"):
@@ -214,13 +214,13 @@ def moved(source: Source, uri: str, revision: str | None = None) -> Source:
 
 
 def _files_in(folder: Path) -> tuple[str, ...]:
-    """Return the names of a folder's files, the largest last; no hidden ones."""
+    """Return the names of a folder's files without hidden ones, the largest last."""
     files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
     return tuple(path.name for path in sorted(files, key=lambda path: path.stat().st_size))
 
 
 def _pieces(source: Source) -> tuple[Source, ...]:
-    """Return a source for each file; only the whole has a hash to verify."""
+    """Return a source for each file; only the whole source has a hash to verify."""
     changes = ({"uri": f"{source.uri.rstrip('/')}/{name}"} for name in source.files)
     nothing = {"sha256": None, "files": ()}
     return tuple(source.model_copy(update=change | nothing) for change in changes) or (source,)
@@ -267,10 +267,10 @@ def _in_hub_cache(source: Source) -> Path | None:
 
 
 def _hub_download(source: Source, patience: Patience) -> Download:
-    """Return the download of a hub file: address, token and offline mode are the hub library's.
+    """Return the download of a hub file, with the hub library's address, token and offline mode.
 
-    The bytes come over our own HTTP, since hf_hub_download (2.4) begins anew after a kill, waits
-    as long as any Retry-After says, and six minutes for a hub that does not answer.
+    Our own downloader fetches it, since hf_hub_download (2.4) starts again after a kill, waits for
+    any Retry-After, and waits six minutes for a hub that does not answer.
     """
     from huggingface_hub import constants, get_token, hf_hub_url  # half a second
 

@@ -1,4 +1,4 @@
-"""Writing into a model repository: one writer at a time, and each change whole or not there."""
+"""Writing into a model repository: one writer at a time, and atomic changes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bandstand.errors import RepositoryError
 
 LOCK_FILE = ".lock"
 LOCK_SECONDS = 600.0
-STAGING_PREFIX = ".staging-"  # no number, so neither Triton nor a repository takes it for a version
+STAGING_PREFIX = ".staging-"  # not a number, so it is no version for Triton or a repository
 
 
 @contextmanager
 def writing(root: Path, failure: str) -> Iterator[None]:
-    """Hold the writers' lock; leave nothing staged behind, of this run or a dead one.
+    """Hold the writers' lock; delete all staged files, also those of dead processes.
 
     Args:
-        root: of the repository; it is made where it is missing.
-        failure: what could not be done, for the message.
+        root: of the repository; it is created if it is missing.
+        failure: the start of the error message: the action that failed.
 
     Raises:
         RepositoryError: the disk is full or not writable, or other writers never finished.
@@ -44,12 +44,12 @@ def writing(root: Path, failure: str) -> Iterator[None]:
 
 
 def staged(path: Path) -> Path:
-    """Return an unused path beside `path`, for what is renamed to it, or from it."""
+    """Return an unused path beside `path`, to rename from it or to it."""
     return path.with_name(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
 
 
 def publish(folder: Path, files: Mapping[str, Path | bytes]) -> None:
-    """Make a folder of these files, content or files to copy; it appears with all of them."""
+    """Create a folder with these files (content, or files to copy) in one step."""
     folder.parent.mkdir(exist_ok=True)
     staging = staged(folder)
     staging.mkdir()
@@ -72,7 +72,7 @@ def write_durably(path: Path, content: Path | bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until what was renamed in a directory is on the disk."""
+    """Wait until the renames in a directory are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -81,7 +81,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _sweep(root: Path) -> None:
-    """Delete what is staged; under the lock, none of it has a living owner."""
+    """Delete all staged files; the caller holds the lock, so no process uses them."""
     for staging in root.glob(f"*/{STAGING_PREFIX}*"):
         if staging.is_dir():
             shutil.rmtree(staging, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Triton: what it is told of the models, its own environment, its process, and audio models."""
+"""Triton: the models' configs, the server's environment and process, and the audio models."""

@@ -1,7 +1,7 @@
-"""What the models that take encoded audio have in common, inside Triton's Python backend.
+"""Base of the models that take encoded audio, inside Triton's Python backend.
 
-A request is answered when its own answer is there, whatever else came in the same batch: each is a
-task on an event loop that outlives `execute`. `execute` returns as soon as there is room for more.
+Each request is a task on an event loop that runs on after `execute`, so its answer does not wait
+for the other requests of its batch. `execute` returns when the process can take more requests.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from bandstand.triton.stub import error_response, pb_utils
 
 logger = logging.getLogger(__name__)
 
-# Requests that one process works on: enough to keep its cores busy while others wait for a model.
-# What comes above waits in Triton's queue, and leaves it when nobody waits for the answer any more.
+# Requests in progress in one process: enough to keep its cores busy while some wait for a model.
+# The others wait in Triton's queue, which removes those whose client no longer waits.
 MAX_IN_FLIGHT = 8
 _THREADS = 4 * MAX_IN_FLIGHT
 
@@ -39,12 +39,12 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class AudioModel:
-    """Answers requests side by side; a model says in `answer` how one is answered.
+    """Answers requests concurrently; a subclass implements `answer` for one request.
 
     Attributes:
         preparation: decodes and cuts, on threads.
         catalogue: of the repository that this server serves.
-        versions: the models that Triton serves, for those that ask some.
+        versions: of the models that Triton serves, for subclasses that call them.
     """
 
     preparation: Preparation
@@ -59,12 +59,12 @@ class AudioModel:
             request_id: the client's.
 
         Raises:
-            BandstandError: a refusal; it reaches the client as `bandstand.triton.refusals` says.
+            BandstandError: a refusal; `bandstand.triton.refusals` converts it for the client.
         """
         raise NotImplementedError
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Make what answers need, and answer one recording, so that no request is the first."""
+        """Create the resources, and answer one recording to warm them up."""
         settings = get_settings()
         limits = DecodeLimits.from_settings(settings)
         self.preparation = LocalPreparation(limits)
@@ -74,13 +74,13 @@ class AudioModel:
         prepare(probe_recording(), (self.catalogue.installable(DEFAULT_MODEL),), limits)
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
-        # A question to a model holds one of these threads until it is answered.
+        # A call of a model uses one of these threads until it returns.
         self._loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="answer"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="answers", daemon=True)
         self._thread.start()
 
     def execute(self, requests: Sequence[Any]) -> None:
-        """Begin to answer; the answers follow one by one."""
+        """Start the requests; each sends its answer when it is ready."""
         for request in requests:
             inputs = {t.name(): t.as_numpy().reshape(-1).tolist() for t in request.inputs()}
             sender, request_id = request.get_response_sender(), request.request_id()
@@ -89,7 +89,7 @@ class AudioModel:
             asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def finalize(self) -> None:
-        """Finish what was begun and stop."""
+        """Finish the requests in progress and stop."""
         for _ in range(MAX_IN_FLIGHT):
             self._room.acquire()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -97,13 +97,15 @@ class AudioModel:
 
     async def _respond(self, inputs: Mapping[str, Any], request_id: str, sender: Any) -> None:
         try:
-            if sender.is_cancelled():  # the client left while it waited
-                response = error_response(UnavailableError("nobody waits for the answer any more"))
+            if sender.is_cancelled():  # the client has disconnected
+                response = error_response(
+                    UnavailableError("the client no longer waits for the answer")
+                )
             else:
                 response = pb_utils.InferenceResponse(await self.answer(inputs, request_id))
         except BandstandError as error:
             response = error_response(error)
-        except Exception as error:  # a fault of ours must reach the client, too
+        except Exception as error:  # the client must get our own faults, too
             logger.exception("request %s", request_id or "-")
             response = error_response(BandstandError(f"{type(error).__name__}: {error}"))
         try:

@@ -1,4 +1,4 @@
-"""What Triton is told of every model: `config.pbtxt`, made from its card through the protobuf."""
+"""Triton's config of every model: `config.pbtxt`, made from the card with Triton's protobuf."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ except ImportError as error:
     raise UnavailableError("Triton needs its client: pip install 'bandstand[triton]'") from error
 
 ModelConfig = Any
-"""`inference.ModelConfig`; its generated module carries no types."""
+"""`inference.ModelConfig`; its generated module has no types."""
 
 CONFIG_FILE = "config.pbtxt"
 LABEL_FILE = "labels.txt"
 
-# Waiting pays on no machine that was measured: while a batch is computed the next one gathers by
-# itself, and a delay is added in full to every answer of an idle server.
+# A delay was slower on every machine that we measured: requests collect while the batch before them
+# is computed, and on an idle server every answer would take longer by the delay.
 MAX_QUEUE_DELAY_US = 500
 
 ENGINE_CACHE = "/tmp/bandstand-engines"  # noqa: S108 (in the server's container)
@@ -40,17 +40,17 @@ ENGINE_CACHE = "/tmp/bandstand-engines"  # noqa: S108 (in the server's container
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
 _TYPES |= {"int32": "TYPE_INT32", "bytes": "TYPE_STRING"}
 _CARD_BACKEND = "onnxruntime"
-_HEADER = "# Generated from the cards by `bandstand triton`; changes made here are lost.\n"
+_HEADER = "# Generated from the cards by `bandstand triton`, which overwrites changes.\n"
 
 
 def card_config(card: Card, version: int | None = None) -> ModelConfig:
-    """Return what Triton is told of a card's model.
+    """Return Triton's config of a card's model.
 
-    The instance group names no kind: the model loads on a GPU where there is one, else on the CPU.
+    The instance group names no kind: the model loads on a GPU if there is one, else on the CPU.
 
     Args:
         card: the model, with the labels of the version that is served.
-        version: serve this one whatever else is installed; None: the newest.
+        version: the version to serve; None: the newest.
     """
     config = pb.ModelConfig(
         name=card.name, backend=_CARD_BACKEND, max_batch_size=card.batch.max_size
@@ -63,7 +63,7 @@ def card_config(card: Card, version: int | None = None) -> ModelConfig:
         config.version_policy.latest.num_versions = 1
     else:
         config.version_policy.specific.versions.append(version)
-    # Without a queue policy, not even a harmless one: see docs/decisions/0007-triton.md.
+    # No queue policy at all: docs/decisions/0007-triton.md gives the reason.
     config.dynamic_batching.SetInParent()
     delay_us = min(round(card.batch.max_delay_ms * 1e3), MAX_QUEUE_DELAY_US)
     config.dynamic_batching.max_queue_delay_microseconds = delay_us
@@ -78,7 +78,7 @@ def card_config(card: Card, version: int | None = None) -> ModelConfig:
 
 
 def audio_model_config(layout: AudioModelLayout) -> ModelConfig:
-    """Return what Triton is told of a model that takes encoded audio; it runs on the CPU."""
+    """Return Triton's config of a model that takes encoded audio; it runs on the CPU."""
     config = pb.ModelConfig(
         name=layout.name, backend="python", max_batch_size=layout.max_batch_size
     )
@@ -99,10 +99,10 @@ def to_text(config: ModelConfig) -> str:
 
 
 def write_configs(repository: ModelRepository) -> tuple[str, ...]:
-    """Make the repository's root all that a server needs.
+    """Complete the repository's root for a Triton server; return the names of its models, sorted.
 
-    It gets the models that come with Bandstand, a config for every installed model, and the models
-    that take encoded audio. Returns the names of those that a server has then, sorted.
+    It copies the embedded models there, and writes a config for every installed model, and the
+    models that take encoded audio.
 
     Raises:
         RepositoryError: the disk is full or not writable.
@@ -117,10 +117,10 @@ def write_configs(repository: ModelRepository) -> tuple[str, ...]:
 
 
 def choose_version(repository: ModelRepository, name: str, version: int | None) -> None:
-    """Pin a version, or with None none, and say so in the config; a load then takes it up.
+    """Pin a version, or unpin with None, and write the config; the next load uses it.
 
     Raises:
-        ModelNotInstalledError: that version is not there.
+        ModelNotInstalledError: that version does not exist.
         RepositoryError: the disk is full or not writable.
     """
     repository.pin(name, version)
@@ -128,10 +128,10 @@ def choose_version(repository: ModelRepository, name: str, version: int | None) 
 
 
 def write_config(repository: ModelRepository, name: str) -> bool:
-    """Write one model's config, or take it away where no version is installed; say which.
+    """Write one model's config, or delete it if no version is installed; return whether one exists.
 
-    What is right already is left alone; every file is replaced whole. The config of a broken model
-    stays as it was, and keeps no other from its own: who asks for the model is told what is wrong.
+    Files are replaced atomically, and only if they change. The config of a broken model does not
+    change; requests for that model get its error.
 
     Raises:
         RepositoryError: the disk is full or not writable.
@@ -142,7 +142,7 @@ def write_config(repository: ModelRepository, name: str) -> bool:
         if _is_of_card(directory / CONFIG_FILE):
             for filename in (CONFIG_FILE, LABEL_FILE):
                 (directory / filename).unlink(missing_ok=True)
-        with suppress(OSError):  # not there, or with something of somebody else's in it
+        with suppress(OSError):  # it does not exist, or contains other files
             directory.rmdir()
         return False
     try:
@@ -156,7 +156,7 @@ def write_config(repository: ModelRepository, name: str) -> bool:
 
 
 def _is_of_card(path: Path) -> bool:
-    """Say whether a config was made from a card: an audio model's has no such backend."""
+    """Return whether a config was made from a card: audio models have another backend."""
     with suppress(OSError, UnicodeDecodeError, text_format.ParseError):
         text = path.read_text(encoding="utf-8")
         config = text_format.Parse(text, pb.ModelConfig())
@@ -173,7 +173,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def _replace(path: Path, content: str) -> None:
-    """Write a file so that a reader sees the old content or the new, and nothing between."""
+    """Write a file atomically: a reader sees the old content or the new."""
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,19 +210,19 @@ def _warm_up(card: Card, size: int) -> Any:
 
 
 def _accelerate(config: ModelConfig, card: Card) -> None:
-    """Add what the card asks of a GPU; a server without one ignores it."""
+    """Add the card's settings for GPUs; a server without a GPU ignores them."""
     asked = card.triton
     if asked.accelerator == "none":
         return
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     accelerator = accelerators.add(name=asked.accelerator)
     if asked.accelerator == "cuda":
-        # TF32 keeps ten bits of each factor, which is more than a card's tolerance.
+        # TF32 keeps ten bits of each factor; the error would exceed a card's tolerance.
         accelerator.parameters["use_tf32"] = "0"
         accelerator.parameters["cudnn_conv1d_pad_to_nc1d"] = "1"
         return
     accelerator.parameters["precision_mode"] = asked.precision.upper()
-    # An engine takes minutes to build; TensorRT itself tells another model's apart.
+    # An engine takes minutes to build; TensorRT rejects the engine of another model.
     accelerator.parameters["trt_engine_cache_enable"] = "1"
     accelerator.parameters["trt_engine_cache_path"] = ENGINE_CACHE
     (tensor, *_) = card.inputs

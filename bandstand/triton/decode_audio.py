@@ -1,4 +1,4 @@
-"""`decode_audio`: encoded audio to what a card's model takes, for ensembles of one's own."""
+"""`decode_audio`: encoded audio to the inputs of a card's model, for users' ensembles."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bandstand.triton.stub import pb_utils
 
 
 class DecodeAudio(AudioModel):
-    """Decodes, resamples, cuts, and runs the front end where the card's is not in the graph."""
+    """Decodes, resamples, cuts windows, and computes the front end if it is not in the graph."""
 
     async def answer(self, inputs: Mapping[str, Any], _request_id: str) -> list[Any]:
-        """Return `windows`, a row each, where they are and how long, and `metadata`."""
+        """Return `windows` (one in each row), their starts and durations, and `metadata`."""
         (audio,) = recordings(inputs)
         card = self.catalogue.card(text(inputs, CARD, 0) or DEFAULT_MODEL)
         prepared = (await self.preparation.prepare(audio, (card,))).of(card)

@@ -1,4 +1,4 @@
-"""The same repository in NVIDIA's container image: what to build, and what to run."""
+"""The same repository in NVIDIA's container image: commands to build and run it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import bandstand_client
 from bandstand.triton.server import ServerOptions, as_arguments, serving_flags
 
 NVIDIA_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
-"""Of the release that the wheel's server is of (2.51.0), so that the wheel's stub fits."""
+"""Of the same release as the wheel's server (2.51.0), so that the wheel's stub fits."""
 OUR_IMAGE = f"bandstand-triton:{bandstand.__version__}"
 
 _STUB = "pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub"
@@ -29,12 +29,12 @@ ENV PATH=/opt/python/bin:$PATH PYTHONPATH=/opt/bandstand
 
 
 def dockerfile() -> str:
-    """Return the image's recipe: NVIDIA's, and the Python that the audio models run in."""
+    """Return the Dockerfile: NVIDIA's image, and the Python of the audio models."""
     return _DOCKERFILE
 
 
 def build_command() -> str:
-    """Return the command that builds the image, its recipe on standard input."""
+    """Return the command that builds the image, with the Dockerfile on standard input."""
     package, client = (
         str(Path(str(each.__file__)).resolve().parent) for each in (bandstand, bandstand_client)
     )
@@ -43,9 +43,9 @@ def build_command() -> str:
 
 
 def run_command(options: ServerOptions) -> str:
-    """Return the command that serves the repository from the image, on GPUs where there are any.
+    """Return the command that serves the repository from the image, on GPUs if there are any.
 
-    The server's stubs share memory with it; Docker's own 64 MB are soon used up.
+    The server's stubs share memory with it; Docker's default of 64 MB is not enough.
     """
     ports = {options.http_port: 8000, options.grpc_port: 8001, options.metrics_port: 8002}
     docker = ["docker", "run", "--rm", "--gpus=all", "--shm-size=1g"]

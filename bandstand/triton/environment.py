@@ -1,7 +1,7 @@
-"""The Triton server's own virtual environment: the real server, from wheels, without a container.
+"""The Triton server's own virtual environment: the server from wheels, without a container.
 
-It is apart from Bandstand's because the server's Python stubs need numpy 1. Bandstand itself is not
-installed there; `bandstand.triton.server` puts this very package on its path.
+It is separate from Bandstand's because the server's Python stubs need numpy 1. Bandstand is not
+installed there; `bandstand.triton.server` adds this package to its path.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Environment:
     """A prepared environment.
 
     Attributes:
-        root: its folder; nothing in it changes any more.
+        root: its folder; it does not change after it was made.
     """
 
     root: Path
@@ -64,7 +64,7 @@ class Environment:
         libraries = [_shared_python(), str(self._site_packages / "nvidia_pytriton.libs")]
         libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
         return {
-            # The stubs take the first python3 of PATH for theirs.
+            # The stubs use the first python3 of PATH.
             "PATH": f"{self.root / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             "PYTHONNOUSERSITE": "1",
@@ -81,7 +81,7 @@ class Environment:
 
 
 def environment_key() -> str:
-    """Name everything that an environment is made from."""
+    """Return a hash of everything that determines an environment."""
     made_from = f"{REQUIREMENTS.read_text(encoding='utf-8')}|{sys.version}|{sys.base_prefix}"
     return hashlib.sha256(made_from.encode()).hexdigest()[:16]
 
@@ -89,17 +89,17 @@ def environment_key() -> str:
 def prepare_environment(
     cache_dir: Path, on_step: Callable[[str], None] = lambda _: None
 ) -> Environment:
-    """Return the environment, made first where it is missing.
+    """Return the environment; make it if it is missing.
 
-    It is complete or taken for missing, whenever the process that makes it is killed; processes
-    that want it at once take turns.
+    If the process is killed meanwhile, the incomplete environment counts as missing. Only one
+    process makes it at a time.
 
     Args:
-        cache_dir: it is made in `triton/<key>` of it.
-        on_step: told what is done next.
+        cache_dir: the environment is in its folder `triton/<key>`.
+        on_step: called with a description of each step.
 
     Raises:
-        UnavailableError: this platform has no such server, or its packages cannot be had.
+        UnavailableError: there is no server for this platform, or its packages cannot be installed.
     """
     root = cache_dir / "triton" / environment_key()
     environment = Environment(root)
@@ -123,9 +123,9 @@ def _make(environment: Environment, on_step: Callable[[str], None]) -> None:
     _shared_python()
     on_step(f"making a virtual environment in {environment.root}")
     _run([sys.executable, "-m", "venv", "--without-pip", str(environment.root)])
-    on_step("installing the Triton server and what its models import (once; some 200 MB)")
+    on_step("installing the Triton server and the packages of its models (once; about 200 MB)")
     _install(environment)
-    on_step("laying out its Python backend")
+    on_step("preparing its Python backend")
     _lay_out_backend(environment)
     on_step("trying it")
     _run(
@@ -135,18 +135,18 @@ def _make(environment: Environment, on_step: Callable[[str], None]) -> None:
 
 
 def _install(environment: Environment) -> None:
-    """Install with uv where it lies beside this interpreter, else, or where it fails, with pip."""
+    """Install with uv if it is beside this interpreter; without it, or if it fails, with pip."""
     uv = Path(sys.executable).with_name("uv")
     what = ["install", "--no-deps", "--requirement", str(REQUIREMENTS)]
     if uv.is_file():
         try:
             _run(
-                # pip compiles by itself; without, every stub would, at every start.
+                # pip compiles by default; otherwise every stub would compile at every start.
                 [str(uv), "pip", *what, "--compile-bytecode", "--python", str(environment.python)],
                 _uv_variables(),
             )
         except UnavailableError:
-            pass  # pip knows more places: those of its configuration files
+            pass  # pip also reads package indexes from its configuration files
         else:
             return
     python = str(environment.python)
@@ -155,7 +155,7 @@ def _install(environment: Environment) -> None:
 
 
 def _uv_variables() -> dict[str, str]:
-    """Return this process's variables, where packages come from said to uv as it is to pip."""
+    """Return this process's variables, with pip's package indexes as uv's."""
     meant = {
         "UV_FIND_LINKS": "PIP_FIND_LINKS",
         "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
@@ -168,11 +168,11 @@ def _uv_variables() -> dict[str, str]:
 
 
 def _lay_out_backend(environment: Environment) -> None:
-    """Put the stub for this Python beside the library that starts it."""
+    """Copy the stub for this Python beside the library that starts it."""
     wheel = environment.server.parents[1]
     stub = wheel / "python_backend_stubs" / _PYTHON_VERSION / "triton_python_backend_stub"
     shutil.copytree(wheel / "backends" / "python", environment.python_backend)
-    # Installers do not keep the right to execute what is no script.
+    # Installers do not keep the executable bit of files that are not scripts.
     shutil.copy(stub, environment.python_backend)
     (environment.python_backend / stub.name).chmod(0o755)
     environment.server.chmod(0o755)
@@ -182,7 +182,7 @@ def _shared_python() -> str:
     """Return the folder of the shared library of Python, which the stubs load.
 
     Raises:
-        UnavailableError: this Python was built without.
+        UnavailableError: this Python was built without it.
     """
     library = f"libpython{_PYTHON_VERSION}.so.1.0"
     folders = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib"]

@@ -1,6 +1,6 @@
-"""When Triton's native onnxruntime backend loads a model, and when it refuses.
+"""The rules by which Triton's native onnxruntime backend loads or refuses a model.
 
-The stand-in keeps the same rules, so that a repository that loads here loads in NVIDIA's image.
+Our Python backend applies them too, so a repository that loads here loads in NVIDIA's image.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ TYPES = {
     "tensor(bool)": "TYPE_BOOL",
     "tensor(string)": "TYPE_STRING",
 }
-"""Triton's name of what ONNX Runtime calls a type."""
+"""Triton's names of ONNX Runtime's types."""
 
 ONE_BY_ONE = "one_by_one_on_cpu"
-"""A config's parameter for the stand-in alone: the card's `batch.one_by_one_on_cpu`."""
+"""A config parameter for our Python backend only: the card's `batch.one_by_one_on_cpu`."""
 
 _ANY = -1
 
@@ -33,7 +33,7 @@ _ANY = -1
 def refusal(
     config: Mapping[str, Any], inputs: Sequence[GraphTensor], outputs: Sequence[GraphTensor]
 ) -> str | None:
-    """Return why the native backend would not load a model; None: it would.
+    """Return the native backend's reason to refuse a model; None: it loads the model.
 
     Args:
         config: the model's config, as Triton hands it to a backend.
@@ -72,7 +72,7 @@ def _wrong_tensor(
             f"model provides {tensor.dtype}"
         )
     if slot.get("allow_ragged_batch"):
-        return f"{kind} '{tensor.name}' allows ragged batches, which the stand-in does not do"
+        return f"{kind} '{tensor.name}' allows ragged batches, which this backend does not support"
     graph = [_ANY if axis is None else axis for axis in tensor.shape]
     dims = [int(axis) for axis in (slot.get("reshape") or {}).get("shape", slot["dims"])]
     if batched and graph[:1] != [_ANY]:
@@ -82,7 +82,7 @@ def _wrong_tensor(
             f"model is {graph}"
         )
     expected = [_ANY, *dims] if batched else dims
-    # An input axis that the graph leaves open takes what the config says; an output's must not.
+    # The config may fix an input axis that is dynamic in the graph, but not an output axis.
     open_axes = {_ANY} if kind == "input" else set()
     fits = len(expected) == len(graph) and all(
         theirs in {ours} | open_axes for ours, theirs in zip(expected, graph, strict=True)

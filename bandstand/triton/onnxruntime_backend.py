@@ -1,7 +1,7 @@
-"""A stand-in for Triton's native onnxruntime backend: the same rules, on the CPU.
+"""A Python replacement of Triton's native onnxruntime backend: the same rules, on the CPU.
 
-Triton stacks nothing by itself for a Python-based backend: it hands over the requests that its
-dynamic batcher put together, and they are stacked, computed in one call and taken apart here.
+Triton does not stack tensors for a Python-based backend. It passes the requests of a dynamic batch;
+this module stacks them, computes them in one call, and splits the outputs.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class TritonPythonModel:
         self._one_by_one = self._batched and ONE_BY_ONE in _parameters(config)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer the requests of one batch, each by itself where they do not fit together."""
+        """Answer the requests of one batch; separately if their shapes differ."""
         batches = [self._read(request) for request in requests]
         outcomes: list[Batch | Exception]
         try:
             outcomes = self._together(batches)
-        except Exception:  # one of them is to blame; the others shall not pay for it
+        except Exception:  # one request is at fault; the others shall get their answers
             outcomes = [self._alone(batch) for batch in batches]
         return [
             self._response(request, outcome)
@@ -65,7 +65,7 @@ class TritonPythonModel:
         ]
 
     def finalize(self) -> None:
-        """Let the model go."""
+        """Release the model."""
         del self._session
 
     def _read(self, request: Any) -> Batch:
@@ -107,7 +107,7 @@ class TritonPythonModel:
 
 
 def _options(config: Mapping[str, Any]) -> Any:
-    """Return the session's options: as the native backend's, except that threads do not spin."""
+    """Return the session's options: the native backend's, except that threads do not spin."""
     parameters = _parameters(config)
     options = onnxruntime.SessionOptions()
     threads = int(parameters.get("intra_op_thread_count", 0)) or available_cores()

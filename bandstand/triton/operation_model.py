@@ -20,7 +20,7 @@ class OperationModel(AudioModel):
     operation: ServedOperation
 
     async def answer(self, inputs: Mapping[str, Any], request_id: str) -> list[Any]:
-        """Return `answer`: JSON, a row a recording; they are answered side by side."""
+        """Return `answer`: JSON, one row for each recording; they are computed concurrently."""
         models = ServedModels(self.versions, request_id)
         resources = Resources(self.preparation, models, self.catalogue)
         declared = self.operation.declared

@@ -1,7 +1,7 @@
 """Bandstand's typed errors as Triton's messages: `[<status> <error_type>] <message>`.
 
-KServe v2 carries one message and a code. The code is the closest that Triton has; the message
-says the rest, so that a client gets the same error as over HTTP.
+KServe v2 has one message and a code. The code is Triton's closest one; the message has the rest, so
+that a client can raise the same error as over HTTP.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def triton_code(error: BandstandError) -> str:
 
 
 def to_message(error: BandstandError) -> str:
-    """Return the message that carries an error."""
+    """Return the message that encodes an error."""
     return f"[{error.status} {error.error_type}] {error.message}"
 
 
 def from_message(message: str) -> BandstandError | None:
-    """Return the error that a message carries, wherever in it; None: it carries none."""
+    """Return the error that a message contains, at any position; None: it contains none."""
     found = _MESSAGE.search(message)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Models that this very Triton server serves, asked from inside it (BLS)."""
+"""Models of this Triton server, called from inside it (business logic scripting, BLS)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from bandstand.triton.stub import pb_utils
 class ServedVersions:
     """Which version of each model Triton serves, with that version's card.
 
-    Every question goes to a version by its number, so the version in an answer is the one that
-    gave it. A number is remembered until a question to it fails.
+    Every call names a version, so the version in an answer is the one that computed it. The number
+    is cached until a call of it fails.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -39,8 +39,8 @@ class ServedVersions:
         """Return the newest version that is served.
 
         Raises:
-            KeyError: no version is installed, or the one that is served is broken.
-            ModelNotInstalledError: none is loaded.
+            KeyError: no version is installed, or the served version is broken.
+            ModelNotInstalledError: no version is loaded.
             UnavailableError: the server is stopping.
         """
         if name not in self._known:
@@ -51,7 +51,7 @@ class ServedVersions:
             ready = (v for v in reversed(versions) if _is_ready(name, v))
             version = next(ready, None)
             if version is None:
-                raise ModelNotInstalledError(f"{name} is installed, and not loaded in this server")
+                raise ModelNotInstalledError(f"{name} is installed, but not loaded in this server")
             installed = repository.installed(name, version)
             try:
                 self._known[name] = installed, installed.card()
@@ -60,12 +60,12 @@ class ServedVersions:
         return self._known[name]
 
     def forget(self, name: str) -> None:
-        """Ask Triton anew next time."""
+        """Remove a model from the cache; the next `get` calls Triton."""
         self._known.pop(name, None)
 
 
 class ServedModel:
-    """One model for one request, a `bandstand.runners.pool.Model`."""
+    """One model for one request; implements `bandstand.runners.pool.Model`."""
 
     def __init__(self, name: str, versions: ServedVersions, request_id: str) -> None:
         self._name = name
@@ -75,17 +75,17 @@ class ServedModel:
 
     @property
     def version(self) -> int:
-        """The version that answers, or answered."""
+        """The version that computes, or has computed, the outputs."""
         return self._installed.version
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch, in several calls where it is larger than the model takes.
+        """Compute the outputs of one batch, in several calls if it is larger than the model's.
 
         Raises:
-            NonFiniteOutputError: the model answered NaN or infinity.
-            ModelNotInstalledError: the model is not loaded any more.
+            NonFiniteOutputError: the outputs have NaN or infinity.
+            ModelNotInstalledError: the model is no longer loaded.
             UnavailableError: its queue is full, or the server is stopping.
-            BandstandError: whatever else Triton said.
+            BandstandError: any other error of Triton.
         """
         batch = check_batch(self.card, inputs)
         try:
@@ -93,7 +93,7 @@ class ServedModel:
         except BandstandError:
             if _is_ready(self._name, self.version):
                 raise
-            # Another version has taken over; by its card it takes the same inputs.
+            # Triton serves another version now; its card has the same inputs.
             self._versions.forget(self._name)
             self._installed, self.card = self._versions.get(self._name)
             outputs = await self._infer(batch)
@@ -148,7 +148,7 @@ class ServedModels(Mapping[str, ServedModel]):
 
 
 def _is_ready(name: str, version: int) -> bool:
-    """Ask Triton whether it serves a version.
+    """Return whether Triton serves a version.
 
     Raises:
         UnavailableError: the server is stopping.

@@ -1,4 +1,4 @@
-"""The real Triton server as a process of ours: started on a repository, awaited, stopped."""
+"""The Triton server as our subprocess: starts on a repository, becomes ready, stops."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from bandstand.triton.environment import Environment, prepare_environment
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 
 ModelControl = Literal["explicit", "none", "poll"]
-Tell = Callable[[str], None]
+OnStep = Callable[[str], None]
 
-_STAND_IN = Path(__file__).with_name("backends") / "onnxruntime"
+_PYTHON_BACKEND_FOLDER = Path(__file__).with_name("backends") / "onnxruntime"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _LOOK_SECONDS = 0.05
 _LOAD_SECONDS = 600.0
@@ -52,14 +52,13 @@ class ServerOptions:
     """How a server is started.
 
     Attributes:
-        repository: the folder whose models it serves; `running_server` copies those that come with
-            Bandstand there.
-        model_control: `explicit`: all are loaded at start, and clients load and unload;
-            `none`: all, once; `poll`: the repository is looked at every few seconds.
-        log: where the server's own words go; None: to a temporary file.
-        verbose: 0, or how much more it logs.
-        response_cache_bytes: of the cache that cards may ask for; 0: no cache.
-        rate_limit: let models take turns for the resources that their cards name.
+        repository: the folder of its models; `running_server` copies the embedded models there.
+        model_control: `explicit`: loads all at start, and clients can load and unload; `none`:
+            loads all once; `poll`: reads the repository every few seconds.
+        log: file of the server's log; None: a temporary file.
+        verbose: level of additional log records; 0: none.
+        response_cache_bytes: size of the response cache that cards can use; 0: no cache.
+        rate_limit: apply the rate limiter's resources of the cards.
     """
 
     repository: Path
@@ -76,7 +75,7 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """One model as the server has it; `reason` says why it is not ready."""
+    """The state of one model in the server; `reason` tells why it is not ready."""
 
     name: str
     version: str
@@ -85,7 +84,7 @@ class ModelState:
 
     @property
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Whether the model is ready."""
         return self.state == "READY"
 
 
@@ -118,44 +117,44 @@ class TritonServer:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C is for us; and its stubs are found again
+                    start_new_session=True,  # only we get Ctrl-C; and we can find its stubs
                 )
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
-            raise UnavailableError(f"the Triton server does not start: {error}") from error
+            raise UnavailableError(f"could not start the Triton server: {error}") from error
 
     @property
     def http_url(self) -> str:
-        """Where KServe v2 over HTTP is answered."""
+        """Address of KServe v2 over HTTP."""
         return f"http://{self.options.host}:{self.options.http_port}"
 
     @property
     def grpc_address(self) -> str:
-        """Where KServe v2 over gRPC is answered, `host:port`."""
+        """Address of KServe v2 over gRPC, `host:port`."""
         return f"{self.options.host}:{self.options.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
-        """The server's Prometheus metrics."""
+        """Address of the server's Prometheus metrics."""
         return f"http://{self.options.host}:{self.options.metrics_port}/metrics"
 
-    def wait_ready(self, seconds: float = _LOAD_SECONDS, on_step: Tell = lambda _: None) -> None:
-        """Wait until every model was loaded, or has failed to be; `models` tells which.
+    def wait_ready(self, seconds: float = _LOAD_SECONDS, on_step: OnStep = lambda _: None) -> None:
+        """Wait until every model is loaded or has failed to load; `models` returns the states.
 
         Args:
-            seconds: how long at most.
-            on_step: told of each model as it is loaded.
+            seconds: maximum time.
+            on_step: called for each loaded model.
 
         Raises:
-            UnavailableError: the server ended, or takes longer; the message holds its words.
+            UnavailableError: the server ended, or took too long; the message has its errors.
         """
-        deadline, told = time.monotonic() + seconds, 0
+        deadline, reported = time.monotonic() + seconds, 0
         while True:
             ended = self.process.poll() is not None
-            loaded = _LOADED.findall(self._words())
-            for good, bad in loaded[told:]:
+            loaded = _LOADED.findall(self._log_text())
+            for good, bad in loaded[reported:]:
                 on_step(f"loaded {good}" if good else f"failed to load {bad}")
-            told = len(loaded)
+            reported = len(loaded)
             if ended:
                 raise UnavailableError(f"the Triton server ended:\n{self.complaints()}")
             if self._answers():
@@ -167,7 +166,7 @@ class TritonServer:
             time.sleep(_LOOK_SECONDS)
 
     def models(self) -> tuple[ModelState, ...]:
-        """Ask which models there are and how they fare, by name.
+        """Return the states of all models, by name.
 
         Raises:
             UnavailableError: the server does not answer.
@@ -190,24 +189,24 @@ class TritonServer:
         return tuple(sorted(states, key=lambda state: (state.name, state.version)))
 
     def shared_memory(self) -> list[Path]:
-        """Return the files through which the server talks to its stubs."""
+        """Return the shared memory files of the server and its stubs."""
         return list(_SHARED_MEMORY.glob(f"{self._shared_prefix}*"))
 
     def complaints(self) -> str:
-        """Return the last errors of the server's log, or its last lines."""
-        lines = self._words().splitlines()
+        """Return the last errors of the server's log, else its last lines."""
+        lines = self._log_text().splitlines()
         errors = [found[1] for line in lines if (found := _COMPLAINT.match(line))]
         return "\n".join((errors or lines)[-_LAST_COMPLAINTS:])
 
     def stop(self) -> None:
-        """End it: what is being answered is finished, and nothing of it is left behind."""
+        """Finish the requests in flight, and stop the server and its stubs."""
         if self.process.poll() is None:
             with suppress(httpx.HTTPError, UnavailableError):
                 self._finish_audio()
             self.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_DRAIN_SECONDS + _EXIT_SECONDS)
-        # Stubs outlive a server that was killed, and keep its shared memory.
+        # Stubs run on after a server was killed, and keep its shared memory.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -216,9 +215,9 @@ class TritonServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _finish_audio(self) -> None:
-        """Unload the audio models, which Triton does when what they were asked is answered.
+        """Unload the audio models; Triton waits until their requests are finished.
 
-        A server that was told to end lets none of them ask another model any more.
+        After SIGTERM the server refuses their calls of other models.
         """
         if self.options.model_control != "explicit":
             return
@@ -232,7 +231,7 @@ class TritonServer:
             time.sleep(_LOOK_SECONDS)
 
     def _answers(self) -> bool:
-        if _LISTENS not in self._words():  # else it may be somebody else's answer
+        if _LISTENS not in self._log_text():  # otherwise the answer can be another server's
             return False
         try:
             url = f"{self.http_url}/v2/health/ready"
@@ -240,7 +239,7 @@ class TritonServer:
         except httpx.HTTPError:
             return False
 
-    def _words(self) -> str:
+    def _log_text(self) -> str:
         try:
             return self.log.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -272,9 +271,9 @@ class TritonServer:
 def serving_flags(options: ServerOptions) -> dict[str, object]:
     """Return the server's flags that are the same in a container."""
     flags: dict[str, object] = {
-        "disable-auto-complete-config": None,  # every model has its own; and it starts sooner
+        "disable-auto-complete-config": None,  # every model has a config; and the start is faster
         "model-control-mode": options.model_control,
-        "exit-on-error": "false",  # one broken model keeps no other from being served
+        "exit-on-error": "false",  # the server runs even if a model is broken
         "strict-readiness": "false",
         "log-verbose": options.verbose,
     }
@@ -290,24 +289,23 @@ def serving_flags(options: ServerOptions) -> dict[str, object]:
 
 
 def as_arguments(flags: Mapping[str, object]) -> list[str]:
-    """Return flags as a command line has them; None: a flag without a value."""
+    """Return flags as command line arguments; None: a flag without a value."""
     return [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items()]
 
 
 @contextmanager
 def running_server(
-    options: ServerOptions, *, settings: Settings | None = None, on_step: Tell = lambda _: None
+    options: ServerOptions, *, settings: Settings | None = None, on_step: OnStep = lambda _: None
 ) -> Iterator[TritonServer]:
     """Write the configs, prepare the environment, start a server, and stop it after the block.
 
     Args:
         options: how it is started.
-        settings: what recordings it accepts, and where its environment is kept; None: this
-            process's.
-        on_step: told what is done next.
+        settings: limits of recordings, and the cache folder; None: this process's settings.
+        on_step: called with a description of each step.
 
     Raises:
-        UnavailableError: no server can be had, started, or got ready.
+        UnavailableError: the server cannot be installed or started, or does not become ready.
         RepositoryError: the repository is not writable.
     """
     settings = settings or get_settings()
@@ -323,7 +321,7 @@ def running_server(
 
 
 def _check_free(host: str, port: int) -> None:
-    """Refuse a port that is taken at once, and not when every model is loaded."""
+    """Raise now if a port is in use, not after all models are loaded."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -335,10 +333,10 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _lay_out(folder: Path, environment: Environment) -> None:
-    """Link what one server sees: its backends, and this very Bandstand."""
+    """Create links to the server's backends and to this Bandstand package."""
     (folder / "backends").mkdir()
     (folder / "backends" / "python").symlink_to(environment.python_backend)
-    (folder / "backends" / _STAND_IN.name).symlink_to(_STAND_IN)
+    (folder / "backends" / _PYTHON_BACKEND_FOLDER.name).symlink_to(_PYTHON_BACKEND_FOLDER)
     (folder / "python").mkdir()
     for package in (bandstand, bandstand_client):
         source = Path(str(package.__file__)).resolve().parent

@@ -1,4 +1,4 @@
-"""What Triton's Python backend gives to the code it runs; only there can this be imported."""
+"""Modules of Triton's Python backend; they can be imported only inside it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is known of every model: parity, speed, answers; and the page that says so."""
+"""Results of every model: parity, speed, answers; and their page."""

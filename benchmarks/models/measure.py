@@ -1,4 +1,4 @@
-"""Measure what is installed: its report, its speed here, and what it says of recordings."""
+"""Measure installed models: their reports, their speed here, and their answers for recordings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def measure(
     Raises:
         BandstandError: it cannot be loaded, or a recording cannot be decoded.
     """
-    facts = _here()
+    hardware = _here()
     newest = _newest_by_precision(name, repository)
     exports: list[ExportResult] = []
     answers: tuple[Answer, ...] = ()
@@ -76,17 +76,17 @@ def measure(
                 answers = tuple(_answers(runner, recordings))
         finally:
             runner.close()
-    return ModelResult(facts, tuple(exports), answers)
+    return ModelResult(hardware, tuple(exports), answers)
 
 
 def _here() -> MeasuredOn:
-    facts: dict[str, Any] = machine()
+    hardware: dict[str, Any] = machine()
     return MeasuredOn(
         date=datetime.now(UTC).date().isoformat(),
-        cpu=facts["cpu"],
-        cores=facts["cores"],
+        cpu=hardware["cpu"],
+        cores=hardware["cores"],
         has_bf16=has_bf16(),
-        load_average=facts["load_average"][0],
+        load_average=hardware["load_average"][0],
     )
 
 

@@ -1,4 +1,4 @@
-"""Render `docs/models.md` from the cards, the results, and what people wrote about each model."""
+"""Render `docs/models.md` from the cards, the results, and the notes on each model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "models.md"
 NOTES = PROJECT_ROOT / "docs" / "models"
-"""`<name>.md`: what is to be said about a model besides."""
+"""`<name>.md`: notes on a model."""
 COMMAND = "python -m benchmarks.models"
 NOTHING = "—"
 

@@ -1,4 +1,4 @@
-"""Starts a peer in processes of its own, and stops it."""
+"""Starts a peer in separate processes, and stops it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks a Bandstand server about music, over HTTP and gRPC, sync and async.
+"""Clients of a Bandstand server, over HTTP and gRPC, sync and async.
 
 from bandstand_client import Bandstand
 
@@ -61,7 +61,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is used: the contract alone needs neither httpx nor numpy."""
+    """Import a name on first use: the contract needs neither httpx nor numpy."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"bandstand_client.{_MODULES.get(name, 'errors')}")

@@ -1,4 +1,4 @@
-"""The HTTP surface as values: what each call sends, and how its answer is read."""
+"""The HTTP API as values: the request of each call, and the parser of its answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bandstand_client.reading import read
 T = TypeVar("T")
 
 Content = bytes | str
-"""Encoded audio, or the http(s) address of some."""
+"""Encoded audio, or its http(s) address."""
 
 REQUEST_ID_HEADER = "X-Request-ID"
 _OK, _UNAVAILABLE = 200, 503
@@ -29,7 +29,7 @@ _QUOTED_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer."""
+    """A complete HTTP response."""
 
     status: int
     reason: str
@@ -39,7 +39,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request and the way to read its answer."""
+    """One request and the parser of its answer."""
 
     method: str
     path: str
@@ -50,12 +50,12 @@ class Call(Generic[T]):
 
 
 def ask(operation: Operation[..., T], content: Content, options: Mapping[str, object]) -> Call[T]:
-    """Ask for an operation about `content`.
+    """Return the call of an operation.
 
     Args:
-        operation: which.
-        content: encoded audio, or the address of some.
-        options: those that were given.
+        operation: the operation to call.
+        content: encoded audio, or its address.
+        options: the given options.
     """
     is_address = isinstance(content, str)
     return Call(
@@ -71,7 +71,7 @@ def ask(operation: Operation[..., T], content: Content, options: Mapping[str, ob
 
 
 def models() -> Call[ModelList]:
-    """List every model that the server knows, installed or not."""
+    """List all models of the server, installed or not."""
     return Call("GET", "/models", partial(interpret, ModelList))
 
 
@@ -81,16 +81,16 @@ def model_metrics(name: str) -> Call[ModelMetrics]:
 
 
 def load_model(name: str, version: int | None = None) -> Call[ModelSummary]:
-    """Have a version of a model served from now on (None: the newest); nothing in flight is lost.
+    """Load a version of a model (None: the newest); requests in flight are finished.
 
-    Takes the administrator's key.
+    Needs the administrator's key.
     """
     content = json.dumps({} if version is None else {"version": version}).encode()
     return replace(_model_change(name, "load"), content=content)
 
 
 def unload_model(name: str) -> Call[ModelSummary]:
-    """Have a model served no more; returns when what was begun with it is answered."""
+    """Unload a model; returns when its requests in flight are finished."""
     return _model_change(name, "unload")
 
 
@@ -101,17 +101,17 @@ def _model_change(name: str, change: str) -> Call[ModelSummary]:
 
 
 def health() -> Call[Health]:
-    """Return how the server is; one that is starting or draining answers too."""
+    """Return the state of the server; it answers while it starts or drains, too."""
     return Call("GET", "/health", _interpret_health)
 
 
 def readiness() -> Call[Health]:
-    """Ask whether the server is ready; one that is not counts as unavailable."""
+    """Check whether the server is ready; otherwise it counts as unavailable."""
     return Call("GET", "/readyz", _interpret_readiness)
 
 
 def content_of(audio: Audio) -> Content:
-    """Return the encoded bytes that `audio` stands for, or the address that it is.
+    """Return the encoded bytes of `audio`, or the address itself.
 
     Raises:
         OSError: a file that cannot be read.
@@ -120,19 +120,19 @@ def content_of(audio: Audio) -> Content:
 
 
 def is_address(audio: Audio) -> TypeGuard[str]:
-    """Say whether the server has to fetch the audio itself."""
+    """Return whether `audio` is an address, which the server must download."""
     return isinstance(audio, str) and audio.startswith(("http://", "https://"))
 
 
 def encoded(audio: Audio) -> bytes:
-    """Return the encoded bytes that `audio` stands for.
+    """Return the encoded bytes of `audio`.
 
     Raises:
         OSError: a file that cannot be read.
-        ValueError: an address, where no server would fetch it.
+        ValueError: an address; the caller must download it.
     """
     if is_address(audio):
-        raise ValueError(f"{audio} would have to be fetched: pass its content")
+        raise ValueError(f"{audio} is an address, which is not downloaded here: pass its content")
     if isinstance(audio, bytes):
         return audio
     if isinstance(audio, str | Path):
@@ -144,7 +144,7 @@ def interpret(kind: type[T], reply: Reply) -> T:
     """Read an answer as `kind`.
 
     Raises:
-        BandstandClientError: it is a refusal, a failure, or not what `kind` looks like.
+        BandstandClientError: it is a refusal, a failure, or does not fit `kind`.
     """
     if reply.status != _OK:
         raise error_of(reply)
@@ -160,7 +160,7 @@ def interpret(kind: type[T], reply: Reply) -> T:
 
 
 def error_of(reply: Reply) -> BandstandClientError:
-    """Build the error that an answer reports, be it Bandstand's own or a proxy's page."""
+    """Return the error of a response, from Bandstand or from a proxy."""
     content = _json_object(reply.body)
     text = reply.body[:_QUOTED_CHARACTERS].decode("utf-8", "replace").strip()
     return error_class(reply.status)(

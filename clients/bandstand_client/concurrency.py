@@ -1,4 +1,4 @@
-"""Many calls at once, never more than so many, each handed on as it finishes."""
+"""Many concurrent calls, with a limit; results are yielded as they finish."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def as_they_finish(
 ) -> AsyncGenerator[tuple[Item, asyncio.Task[Result]], None]:
     """Yield every item with its finished task, keeping `concurrency` calls in flight.
 
-    `items` is read only as fast as calls finish and results are taken, so it may be endless.
+    `items` is read only as fast as calls finish and results are consumed, so it can be infinite.
     Leaving the loop early (or cancelling it) cancels the calls in flight.
 
     Raises:
@@ -67,7 +67,7 @@ async def outcomes(
     items: Iterable[Item] | AsyncIterable[Item],
     concurrency: int,
 ) -> AsyncGenerator[tuple[Item, Result | BandstandClientError | OSError], None]:
-    """Yield every item with its result, or with the error that it alone has met.
+    """Yield every item with its result or its own error.
 
     Otherwise as `as_they_finish`.
     """

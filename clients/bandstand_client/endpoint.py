@@ -1,4 +1,4 @@
-"""A call of the HTTP surface as a method of the sync and of the async client."""
+"""A call of the HTTP API as a method of the sync and of the async client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Calls(Protocol):
-    """A client that waits for its answers."""
+    """A sync client."""
 
     def call(self, call: Call[T]) -> T:
         """Make one call."""
@@ -24,7 +24,7 @@ class Calls(Protocol):
 
 
 class CallsAsync(Protocol):
-    """A client for asyncio."""
+    """An asyncio client."""
 
     async def call(self, call: Call[T]) -> T:
         """Make one call."""
@@ -32,7 +32,8 @@ class CallsAsync(Protocol):
 
 
 class Endpoint(Generic[P, T]):
-    """As an attribute of a client, the method that makes the call which `make` describes."""
+    """A descriptor: as an attribute of a client it is the method for the call that `make`
+    returns."""
 
     def __init__(self, make: Callable[P, Call[T]]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""What can go wrong when a Bandstand server is asked: one class a meaning."""
+"""The errors of the clients: one class for each kind of failure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ class BandstandClientError(Exception):
 
     Attributes:
         message: for people.
-        status: HTTP status of the answer; None when there was none.
-        error_type: a stable name, the server's own where it gave one.
-        request_id: what the server's logs call this request, if it got there.
-        retry_after: seconds after which the server says trying again makes sense.
+        status: HTTP status of the response; None if there was none.
+        error_type: a stable name, the server's if it sent one.
+        request_id: the id of the request in the server's logs.
+        retry_after: seconds that the server asks to wait before another try.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RefusedError(BandstandClientError):
 
 
 class AuthenticationError(BandstandClientError):
-    """No valid key came along, or what was asked for is not allowed (401, 403)."""
+    """The request has no valid key, or is not allowed (401, 403)."""
 
 
 class NotFoundError(BandstandClientError):
@@ -48,19 +48,19 @@ class TooLargeError(BandstandClientError):
 
 
 class InvalidAudioError(BandstandClientError):
-    """The content is no audio (415), or audio that cannot be used as asked (422)."""
+    """The content is not audio (415), or audio that cannot be used (422)."""
 
 
 class OverloadedError(BandstandClientError):
-    """The server takes no more requests right now (429)."""
+    """The server accepts no more requests at the moment (429)."""
 
 
 class ServerError(BandstandClientError):
-    """The server failed (5xx), or gave an answer that is none of Bandstand's."""
+    """The server failed (5xx), or its response is not from Bandstand."""
 
 
 class UnavailableError(BandstandClientError):
-    """No server, or one that is not ready: 503, no connection, a connection that broke."""
+    """No server, or one that is not ready: 503, no connection, or a lost connection."""
 
 
 class DeadlineError(BandstandClientError):
@@ -82,7 +82,7 @@ _FIRST_REFUSAL, _FIRST_FAILURE = 400, 500
 
 
 def error_class(status: int) -> type[BandstandClientError]:
-    """Return the class whose meaning an HTTP status has."""
+    """Return the error class of an HTTP status."""
     if _FIRST_REFUSAL <= status < _FIRST_FAILURE:
         return _BY_STATUS.get(status, RefusedError)
     return _BY_STATUS.get(status, ServerError)

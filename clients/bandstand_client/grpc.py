@@ -3,9 +3,9 @@
     with BandstandGrpc("127.0.0.1:8001") as bandstand:
         print(bandstand.classify("song.mp3").primary_genre)
 
-They work through NVIDIA's `tritonclient` (`pip install 'bandstand-client[grpc]'`), with the HTTP
+They use NVIDIA's `tritonclient` (`pip install 'bandstand-client[grpc]'`), and have the HTTP
 clients' answers, errors, deadlines and retries. Every method raises the errors of
-`bandstand_client.errors`; `OSError` where a file cannot be read.
+`bandstand_client.errors`, and `OSError` if a file cannot be read.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class BandstandGrpc(Operations):
     Args:
         url: host:port of the server's gRPC service.
         timeout: seconds for a whole call, or `Timeouts` for its parts.
-        retries: tries after the first, for calls that the server did not answer (`RetryPolicy`).
-        api_key: sent as a bearer token, for a proxy that asks for one; it appears in no repr.
-        tls: encrypt, and whom to trust; None: no encryption.
-        max_upload_bytes: what the server accepts; more is refused here.
+        retries: tries after the first, for calls without an answer (`RetryPolicy`).
+        api_key: sent as a bearer token, for a proxy that needs one; it appears in no repr.
+        tls: the certificates; None: no encryption.
+        max_upload_bytes: the server's limit; the client refuses more.
 
     Raises:
         ImportError: `tritonclient` is not installed.
@@ -102,10 +102,10 @@ class BandstandGrpc(Operations):
     def answer(
         self, operation: Operation[..., T], audio: Audio, options: Mapping[str, object]
     ) -> T:
-        """Ask for one operation; `client.classify(audio)` is the shorter form.
+        """Call one operation; `client.classify(audio)` is the shorter form.
 
         Raises:
-            ValueError: an address as audio; Triton fetches none.
+            ValueError: an address as audio; Triton downloads nothing.
         """
         content = self._options.check_size(encoded(audio))
         return self._infer(kserve.ask(operation, content, options))
@@ -113,43 +113,43 @@ class BandstandGrpc(Operations):
     def infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], *, version: int | None = None
     ) -> Inference:
-        """Have a model answer arrays by name, batch axis first; such as windows of samples.
+        """Compute a model's outputs for named arrays, batch axis first, such as windows of samples.
 
         Args:
             model: any model of the server.
-            inputs: an array per input, with the model's dtypes.
-            version: the version to ask; None: the newest that is served.
+            inputs: one array for each input, with the model's dtypes.
+            version: the version to call; None: the newest that is served.
         """
         return self._infer(kserve.arrays(model, inputs, version))
 
     def models(self) -> ModelIndex:
-        """List what lies in the server's repository, loaded or not."""
+        """List the models of the server's repository, loaded or not."""
         return self._repeated(self._index)
 
     def load_model(self, name: str) -> None:
-        """Have the server load a model, or read its configuration and versions anew.
+        """Load a model, or read its configuration and versions again.
 
-        Returns when the version that is to be served answers; what was begun with the one before
-        is answered by that. The server must have been started with explicit model control.
+        Returns when the new version is ready; the previous version finishes its requests. The
+        server must have explicit model control.
         """
         self._repeated(lambda options: self._triton.load_model(name, **options))
 
     def unload_model(self, name: str) -> None:
-        """Have the server take no more requests for a model; those it has are answered."""
+        """Unload a model: the server refuses new requests for it, and finishes those in flight."""
         self._repeated(lambda options: self._triton.unload_model(name, **options))
 
     def health(self) -> Health:
-        """Return how the server is, with its own version; one that is not ready answers too."""
+        """Return the state of the server and its version, also while it is not ready."""
         return self._repeated(self._health)
 
     def wait_ready(self, timeout: float = 60.0) -> Health:
         """Return once the server is ready.
 
         Args:
-            timeout: seconds to wait at most, for a server that does not listen yet too.
+            timeout: seconds to wait at most; the server need not listen yet.
 
         Raises:
-            UnavailableError: not ready by then; the message says what is missing.
+            UnavailableError: the server is not ready after that time; the message has the reason.
         """
         return self._repeated(
             lambda options: kserve.require_ready(self._health(options)),
@@ -194,7 +194,7 @@ class BandstandGrpc(Operations):
 
 
 class AsyncBandstandGrpc(Operations):
-    """The same for asyncio, with `classify.many` and its like; an async context manager.
+    """The asyncio client, with `classify.many` for each operation; an async context manager.
 
     Its arguments are those of `BandstandGrpc`. The channel is opened by the first call, and
     belongs to that call's event loop.
@@ -233,7 +233,7 @@ class AsyncBandstandGrpc(Operations):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the channel; calls under way are cancelled."""
+        """Close the channel; calls in flight are cancelled."""
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.close()
@@ -241,30 +241,30 @@ class AsyncBandstandGrpc(Operations):
     async def answer(
         self, operation: Operation[..., T], audio: Audio, options: Mapping[str, object]
     ) -> T:
-        """Ask for one operation; `await client.classify(audio)` is the shorter form."""
+        """Call one operation; `await client.classify(audio)` is the shorter form."""
         content = self._options.check_size(await asyncio.to_thread(encoded, audio))
         return await self._infer(kserve.ask(operation, content, options))
 
     async def infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], *, version: int | None = None
     ) -> Inference:
-        """Have a model answer arrays by name; see `BandstandGrpc.infer`."""
+        """Compute a model's outputs; see `BandstandGrpc.infer`."""
         return await self._infer(kserve.arrays(model, inputs, version))
 
     async def models(self) -> ModelIndex:
-        """List what lies in the server's repository, loaded or not."""
+        """List the models of the server's repository, loaded or not."""
         return await self._repeated(self._index)
 
     async def load_model(self, name: str) -> None:
-        """Have the server load a model; see `BandstandGrpc.load_model`."""
+        """Load a model; see `BandstandGrpc.load_model`."""
         await self._repeated(lambda options: self._triton.load_model(name, **options))
 
     async def unload_model(self, name: str) -> None:
-        """Have the server unload a model; see `BandstandGrpc.unload_model`."""
+        """Unload a model; see `BandstandGrpc.unload_model`."""
         await self._repeated(lambda options: self._triton.unload_model(name, **options))
 
     async def health(self) -> Health:
-        """Return how the server is, with its own version; one that is not ready answers too."""
+        """Return the state of the server and its version, also while it is not ready."""
         return await self._repeated(self._health)
 
     async def wait_ready(self, timeout: float = 60.0) -> Health:  # noqa: ASYNC109

@@ -1,4 +1,4 @@
-"""What the sync and the async gRPC client set up alike: channels, identity, sizes, errors."""
+"""Parts of the sync and the async gRPC client: channels, credentials, sizes, errors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bandstand_client.kserve import InferCall, error_of
 from bandstand_client.policy import Timeouts
 
 MAX_UPLOAD_BYTES = 64 * 1024 * 1024
-"""What a server accepts unless it was told otherwise (`BANDSTAND_MAX_UPLOAD_BYTES`)."""
+"""The server's default limit (`BANDSTAND_MAX_UPLOAD_BYTES`)."""
 
-# Of a message, beside the audio in it.
+# Bytes of a message beside its audio.
 _ENVELOPE_BYTES = 1024 * 1024
 
 
@@ -25,9 +25,9 @@ class Tls:
     """Files in PEM form.
 
     Attributes:
-        root_certificates: who may vouch for the server; None: the system's authorities.
-        private_key: the client's own, where the server asks who it is.
-        certificate_chain: that belongs to it.
+        root_certificates: to verify the server; None: the system's authorities.
+        private_key: of the client, if the server requires one.
+        certificate_chain: of the private key.
     """
 
     root_certificates: Path | str | None = None
@@ -37,7 +37,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class GrpcOptions:
-    """Where a server is and how to talk to it.
+    """A server's address and the options of the connection.
 
     Attributes:
         url: host:port, without a scheme.
@@ -70,7 +70,7 @@ class GrpcOptions:
                 ("grpc.max_send_message_length", most),
                 ("grpc.max_receive_message_length", -1),
                 ("grpc.min_reconnect_backoff_ms", round(self.timeouts.connect * 1000)),
-                # The pauses between tries are the policy's; the channel shall not add its own.
+                # RetryPolicy sets the pauses between tries; the channel shall add none.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
             ],
@@ -93,10 +93,10 @@ class GrpcOptions:
         return headers
 
     def check_size(self, content: bytes) -> bytes:
-        """Return `content` if the server would take it.
+        """Return `content` if it is within the server's limit.
 
         Raises:
-            TooLargeError: it would not.
+            TooLargeError: it is not.
         """
         if len(content) > self.max_upload_bytes:
             raise TooLargeError(
@@ -111,7 +111,7 @@ def load_library() -> Any:
     """Return `tritonclient.grpc`.
 
     Raises:
-        ImportError: it is not installed; the message says what to install.
+        ImportError: it is not installed; the message has the command to install it.
     """
     try:
         import tritonclient.grpc
@@ -144,7 +144,7 @@ def infer_options(call: InferCall[Any], request_id: str) -> dict[str, Any]:
 
 @contextmanager
 def triton_errors(request_id: str) -> Iterator[None]:
-    """Turn tritonclient's errors into the clients' own."""
+    """Convert tritonclient's errors to the clients' errors."""
     from tritonclient.utils import InferenceServerException
 
     try:

@@ -4,8 +4,8 @@
         print(bandstand.classify("song.mp3").primary_genre)
 
 Every operation of `bandstand_client.contract.operations` is a method of both. Audio is sent as a
-raw body, which costs the server least. Every method raises the errors of
-`bandstand_client.errors`; `OSError` where a file cannot be read.
+raw body, which is cheapest for the server. Every method raises the errors of
+`bandstand_client.errors`, and `OSError` if a file cannot be read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNTIL_READY = RetryPolicy(retries=sys.maxsize, first_pause=0.1, longest_pause=1
 
 
 class ModelsAndHealth:
-    """What both clients ask beside the operations on audio."""
+    """The calls of both clients beside the operations on audio."""
 
     models = Endpoint(calls.models)
     model_metrics = Endpoint(calls.model_metrics)
@@ -58,9 +58,9 @@ class Bandstand(Operations, ModelsAndHealth):
     """A connection to a Bandstand server; a context manager. Safe to share between threads.
 
     Args:
-        base_url: where the server is.
+        base_url: address of the server.
         timeout: seconds for a whole call, or `Timeouts` for its parts.
-        retries: tries after the first, where a repetition is safe (`RetryPolicy`).
+        retries: tries after the first, if another try is safe (`RetryPolicy`).
         api_key: sent as a bearer token; it appears in no repr and no log.
         transport: an httpx transport to use instead of the network.
 
@@ -104,18 +104,18 @@ class Bandstand(Operations, ModelsAndHealth):
     def answer(
         self, operation: Operation[..., T], audio: Audio, options: Mapping[str, object]
     ) -> T:
-        """Ask for one operation; `client.classify(audio)` is the shorter form."""
+        """Call one operation; `client.classify(audio)` is the shorter form."""
         return self.call(calls.ask(operation, calls.content_of(audio), options))
 
     def wait_ready(self, timeout: float = 60.0) -> Health:
         """Return once the server is ready.
 
         Args:
-            timeout: seconds to wait at most, for a server that does not listen yet too.
+            timeout: seconds to wait at most; the server need not listen yet.
 
         Raises:
-            UnavailableError: not ready by then; the message says what is missing.
-            DeadlineError: it accepts connections and answers none of them.
+            UnavailableError: the server is not ready after that time; the message has the reason.
+            DeadlineError: the server accepts connections, but does not answer.
         """
         timeouts = replace(self._timeouts, total=timeout)
         return self.call(calls.readiness(), _UNTIL_READY, timeouts)
@@ -143,12 +143,12 @@ class Bandstand(Operations, ModelsAndHealth):
         with closing(response), transport_errors(request_id, answer_began=True):
             for chunk in response.iter_bytes():
                 body += chunk
-                attempts.remaining()  # a server that drips is cut off
+                attempts.remaining()  # also stops a server that sends slowly
         return _reply(response, bytes(body))
 
 
 class AsyncBandstand(Operations, ModelsAndHealth):
-    """The same for asyncio, with `classify.many` and its like; an async context manager.
+    """The asyncio client, with `classify.many` for each operation; an async context manager.
 
     Its arguments are those of `Bandstand`.
     """
@@ -189,7 +189,7 @@ class AsyncBandstand(Operations, ModelsAndHealth):
     async def answer(
         self, operation: Operation[..., T], audio: Audio, options: Mapping[str, object]
     ) -> T:
-        """Ask for one operation; `await client.classify(audio)` is the shorter form."""
+        """Call one operation; `await client.classify(audio)` is the shorter form."""
         content = await asyncio.to_thread(calls.content_of, audio)
         return await self.call(calls.ask(operation, content, options))
 

@@ -1,4 +1,4 @@
-"""KServe v2 as values: what each call to a Triton server sends, and how its answer is read."""
+"""KServe v2 as values: the request of each call to Triton, and the parser of its answer."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ T = TypeVar("T")
 _AUDIO, _OPTIONS, _ANSWER = "audio", "options", "answer"
 _READY = "READY"
 
-# How Bandstand's models on Triton say which of its errors they mean.
+# The format of Bandstand's errors in the messages of its models on Triton.
 _TYPED = re.compile(r"\[(\d{3}) ([a-z_]+)\] (.*)", re.DOTALL)
-# What Triton itself means: the status and the name that the same refusal has over HTTP.
+# Triton's own errors: the status and the name of the same refusal over HTTP.
 _BY_CODE = {
     "NOT_FOUND": (404, "model_not_found"),
     "INVALID_ARGUMENT": (400, "malformed_request"),
@@ -51,7 +51,7 @@ _NOT_LOADED = "has no available versions"
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The arrays that one model answered with."""
+    """The outputs of one model."""
 
     model: str
     version: int
@@ -60,7 +60,7 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class InferCall(Generic[T]):
-    """One inference and the way to read its answer."""
+    """One inference and the parser of its answer."""
 
     model: str
     inputs: Mapping[str, Array]
@@ -71,7 +71,7 @@ class InferCall(Generic[T]):
 def ask(
     operation: Operation[..., T], content: bytes, options: Mapping[str, object]
 ) -> InferCall[T]:
-    """Ask for an operation about encoded audio; `options` are those that were given."""
+    """Return the call of an operation on encoded audio with the given options."""
     inputs = {_AUDIO: _one(content)}
     given = {name: value for name, value in options.items() if value is not None}
     if given:
@@ -80,7 +80,7 @@ def ask(
 
 
 def arrays(model: str, inputs: Mapping[str, Array], version: int | None) -> InferCall[Inference]:
-    """Have any model answer arrays, batch axis first."""
+    """Return the call of any model with arrays, batch axis first."""
     return InferCall(model, inputs, lambda inference: inference, version)
 
 
@@ -110,7 +110,7 @@ def read_index(response: Any) -> ModelIndex:
 
 
 def read_health(ready: bool, version: str, index: ModelIndex) -> Health:
-    """Say how a server is; models that were never loaded, or were unloaded, are no fault."""
+    """Return the state of a server; unloaded models do not make it degraded."""
     checks = {
         model.name: "ok" if model.state == _READY else model.reason or model.state.lower()
         for model in index.models
@@ -120,7 +120,7 @@ def read_health(ready: bool, version: str, index: ModelIndex) -> Health:
 
 
 def require_ready(health: Health) -> Health:
-    """Return `health` of a server that is ready.
+    """Return `health` if the server is ready.
 
     Raises:
         UnavailableError: it is not.
@@ -136,10 +136,10 @@ def require_ready(health: Health) -> Health:
 
 
 def error_of(message: str, status: str | None, request_id: str) -> BandstandClientError:
-    """Build the error that an `InferenceServerException` reports.
+    """Return the error of an `InferenceServerException`.
 
     Args:
-        message: its `message()`: Bandstand's typed refusal somewhere in it, or Triton's words.
+        message: its `message()`, which contains Bandstand's typed refusal, or Triton's message.
         status: its `status()`, such as `StatusCode.UNAVAILABLE`; None: tritonclient's own.
         request_id: of the call.
     """

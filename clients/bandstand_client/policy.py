@@ -1,4 +1,4 @@
-"""When a call is tried again, how long it waits, and how long it may take in all."""
+"""Retries, pauses and time limits of a call."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bandstand_client.errors import (
 )
 
 CONNECTION_CUT = "connection_cut"
-"""`error_type` of an answer that broke off: the server answered, so the call is not repeated."""
+"""`error_type` of an interrupted answer: the server answered, so the call is not repeated."""
 
 _MOST_DOUBLINGS = 32  # far above any longest pause, far below where a float overflows
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. The defaults outlast the server's own deadline (60), so that its answer is heard.
+    """Seconds. The defaults are longer than the server's deadline (60), to receive its answer.
 
     Attributes:
         connect: to open a connection.
-        read: between two pieces of the answer, hence also for the server to think.
-        total: for one call with everything in it: tries, pauses, transfers.
+        read: between two parts of the answer, and until its first part.
+        total: for one call with all tries, pauses and transfers.
     """
 
     connect: float = 5.0
@@ -51,10 +51,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """What may be tried again: the calls are pure, so whatever the server did not answer to.
+    """Rules for retries: all calls are pure, so every call without an answer can be repeated.
 
-    That is a connection that was refused or broke before an answer began, 429 and 503. Never a
-    read timeout: the server may still be at work, and more of it would not help.
+    These are connections that were refused or lost before an answer began, 429 and 503. A call is
+    not repeated after a read timeout: the server may still compute it, and would get more work.
 
     Attributes:
         retries: tries after the first.
@@ -71,13 +71,13 @@ class RetryPolicy:
             raise ValueError(f"retries must not be negative: {self.retries}")
 
     def pause(self, attempt: int) -> float:
-        """Draw the pause after try number `attempt` (from 0): full jitter, so clients spread."""
+        """Return a random pause after try number `attempt` (from 0), with full jitter."""
         bound = min(self.longest_pause, self.first_pause * 2.0 ** min(attempt, _MOST_DOUBLINGS))
         return random.uniform(0.0, bound)  # noqa: S311 (no secret depends on it)
 
 
 class Attempts:
-    """One call's tries: what time is left, and whether another one makes sense."""
+    """The tries of one call: the time left, and the decision to try again."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Attempts:
         """Return the seconds left for the whole call.
 
         Raises:
-            DeadlineError: none.
+            DeadlineError: no time is left.
         """
         left = self._deadline - self._clock()
         if left <= 0:
@@ -104,7 +104,7 @@ class Attempts:
         return left
 
     def out_of_time(self) -> DeadlineError:
-        """Build the error of a call that used up its time."""
+        """Return the error of a call whose time is over."""
         seconds = self._timeouts.total
         return DeadlineError(f"no answer within {seconds:g} s", error_type="client_timeout")
 
@@ -112,8 +112,8 @@ class Attempts:
         """Return the seconds to wait before the next try.
 
         Raises:
-            BandstandClientError: there shall be no next try: `error` itself, or what the server
-                said before when `error` only means that the call's time ran out since.
+            BandstandClientError: there is no next try. It is `error`, or the server's error before
+                it if `error` only means that the call's time is over.
         """
         if self._said is not None and self._clock() >= self._deadline:
             raise self._said from error
@@ -128,7 +128,7 @@ class Attempts:
 
 
 def may_retry(error: BandstandClientError) -> bool:
-    """Whether the server certainly gave no answer and may give one later."""
+    """Whether the server has not answered and can answer a later try."""
     if isinstance(error, UnavailableError):
         return error.error_type != CONNECTION_CUT
     return isinstance(error, OverloadedError)

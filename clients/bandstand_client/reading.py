@@ -1,6 +1,6 @@
-"""Parsed JSON as the dataclasses of `bandstand_client.contract`.
+"""Conversion of parsed JSON to the dataclasses of `bandstand_client.contract`.
 
-Fields that this version does not know are ignored, so that a newer server can add some.
+Unknown fields are ignored, so that a newer server can add some.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def read(kind: type[T], content: object) -> T:
-    """Turn parsed JSON into a value of `kind`.
+    """Convert parsed JSON to a value of `kind`.
 
     Args:
         kind: a dataclass.
@@ -45,10 +45,10 @@ def _read(kind: Any, content: object, where: str) -> object:
     if kind is float and type(content) is int:
         return float(content)
     if get_origin(kind) is Literal and isinstance(content, str):
-        return content  # a newer server may know more words
+        return content  # a newer server can have more values
     if kind is Any or type(content) is kind:
         return content
-    raise ValueError(f"{where}: {type(content).__name__} where {kind} belongs")
+    raise ValueError(f"{where}: {type(content).__name__} instead of {kind}")
 
 
 def _read_mapping(kind: Any, content: Mapping[str, object], where: str) -> object:

@@ -1,4 +1,4 @@
-"""What the sync and the async client set up alike: addresses, headers, timeouts, errors."""
+"""Parts of the sync and the async client: addresses, headers, timeouts, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def client_options(base_url: str, api_key: str | None) -> dict[str, Any]:
     """Return the options of an httpx client.
 
     Raises:
-        ValueError: not an http(s) address, or a key that no header can carry.
+        ValueError: not an http(s) address, or a key that a header cannot contain.
     """
     url = httpx.URL(base_url)
     if url.scheme not in ("http", "https") or not url.host:
@@ -27,7 +27,7 @@ def client_options(base_url: str, api_key: str | None) -> dict[str, Any]:
     headers = {"Accept": "application/json"}
     if api_key is not None:
         headers["Authorization"] = authorization(api_key)
-    # The number of calls in flight is the caller's choice: the pool itself never makes one wait.
+    # The caller sets the number of calls in flight; the pool has no limit.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
     return {"base_url": url, "headers": headers, "limits": limits, "follow_redirects": False}
 
@@ -35,7 +35,7 @@ def client_options(base_url: str, api_key: str | None) -> dict[str, Any]:
 def request_options(
     call: Call[Any], request_id: str, timeouts: Timeouts, left: float
 ) -> dict[str, Any]:
-    """Return the options of one httpx request that has `left` seconds to live."""
+    """Return the options of one httpx request that has `left` seconds left."""
     read = min(timeouts.read, left)
     return {
         "method": call.method,
@@ -48,17 +48,17 @@ def request_options(
 
 
 def new_request_id() -> str:
-    """Return the name that one call, with all its tries, has in the server's logs."""
+    """Return an id for one call with all its tries, for the server's logs."""
     return uuid4().hex
 
 
 @contextmanager
 def transport_errors(request_id: str, *, answer_began: bool) -> Iterator[None]:
-    """Turn httpx's errors into the clients' own.
+    """Convert httpx's errors to the clients' errors.
 
     Args:
-        request_id: of the request on its way.
-        answer_began: a status has arrived, so what breaks now was being answered.
+        request_id: of the current request.
+        answer_began: the status has arrived, so an error now interrupts the answer.
     """
     try:
         yield
@@ -72,7 +72,7 @@ def transport_errors(request_id: str, *, answer_began: bool) -> Iterator[None]:
         ) from error
     except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
         raise UnavailableError(
-            f"the connection broke off in mid-answer: {error}"
+            f"the connection was lost during the answer: {error}"
             if answer_began
             else f"no connection to the server: {error}",
             error_type=CONNECTION_CUT if answer_began else "connection_failed",

@@ -1,1 +1,1 @@
-"""Checkpoint to model repository: one file an architecture."""
+"""Exports checkpoints into the model repository: one module for each architecture."""

@@ -13,7 +13,7 @@ from bandstand.errors import BandstandError
 from bandstand.models.precision import WeightPrecision
 from bandstand.settings import get_settings
 
-if TYPE_CHECKING:  # it brings numpy, which help does without
+if TYPE_CHECKING:  # it imports numpy, which the help does not need
     from bandstand_exporters.export import Exported
 
 REPOSITORY = get_settings().repository
@@ -35,17 +35,16 @@ def export(
     ] = REPOSITORY,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="Where the checkpoint is, if not where the card says."),
+        typer.Option(metavar="URI", help="Source of the checkpoint, instead of the card's."),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Its branch, tag or commit, if that is a hub's.")
+        str | None,
+        typer.Option(help="Its branch, tag or commit, if the source is a hub repository."),
     ] = None,
-    sha256: Annotated[
-        str | None, typer.Option(help="What it must hash to, if not to what the card says.")
-    ] = None,
-    precision: Annotated[WeightPrecision, typer.Option(help="Of the weights.")] = "fp32",
+    sha256: Annotated[str | None, typer.Option(help="Its sha256, instead of the card's.")] = None,
+    precision: Annotated[WeightPrecision, typer.Option(help="Precision of the weights.")] = "fp32",
     json_lines: Annotated[
-        bool, typer.Option("--json", help="Steps, and how it ended, as JSON Lines.")
+        bool, typer.Option("--json", help="Print steps and result as JSON Lines.")
     ] = False,
 ) -> None:
     """Export the model of a card, prove it against its source, and install it."""
@@ -55,7 +54,7 @@ def export(
 
     # It warns of every operator of torchvision, which no model here has.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    tell = _Lines(name) if json_lines else _Words(name)
+    output = _JsonOutput(name) if json_lines else _TextOutput(name)
     try:
         settings = get_settings().model_copy(update={"repository": repository})
         catalogue = Catalogue.from_settings(settings)
@@ -71,16 +70,16 @@ def export(
             SourceCache(settings.cache_dir),
             checkpoint=source,
             precision=precision,
-            on_step=tell.step,
+            on_step=output.step,
         )
     except BandstandError as error:
-        tell.failure(error)
+        output.failure(error)
         raise typer.Exit(1) from error
-    tell.success(exported, repository)
+    output.success(exported, repository)
 
 
-class _Words:
-    """Tells people."""
+class _TextOutput:
+    """Prints text for people."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -96,8 +95,8 @@ class _Words:
         typer.echo(exported.report.to_json().decode())
 
 
-class _Lines(_Words):
-    """Tells programs, one JSON object a line on standard output."""
+class _JsonOutput(_TextOutput):
+    """Prints one JSON object a line on standard output, for programs."""
 
     def step(self, step: str) -> None:
         typer.echo(json.dumps({"step": step}))

@@ -20,13 +20,13 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
     """Open a checkpoint folder.
 
     Raises:
-        CheckpointError: it is no AST classifier, or is damaged.
-        ModelMismatchError: it was trained behind another front end than the card's.
+        CheckpointError: it is not an AST classifier, or is damaged.
+        ModelMismatchError: it was trained with another front end than the card's.
     """
     from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
     parameters = FbankParameters.from_card(card)
-    facts = read_json(checkpoint, EXTRACTOR)
+    extractor_config = read_json(checkpoint, EXTRACTOR)
     wanted = {
         "do_normalize": True,
         "max_length": parameters.frames,
@@ -34,7 +34,7 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
         "mean": parameters.mean,
         "std": parameters.std,
     }
-    compare_extractor(card, facts, wanted)
+    compare_extractor(card, extractor_config, wanted)
     model = load_model(checkpoint, ASTForAudioClassification)
     takes = (model.config.max_length, model.config.num_mel_bins)
     if takes != (parameters.frames, parameters.n_mels):
@@ -43,7 +43,7 @@ def open_source(card: Card, checkpoint: Path) -> TransformersClassifier:
             f"front end makes {parameters.frames} of {parameters.n_mels}"
         )
     with warnings.catch_warnings():
-        # Its lowest band lies between two frequencies, in the checkpoint's training as here.
+        # Its lowest band is between two frequencies, as in the checkpoint's training.
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
-        extractor = ASTFeatureExtractor.from_dict(facts)
+        extractor = ASTFeatureExtractor.from_dict(extractor_config)
     return TransformersClassifier(card, model, Fbank(parameters), extractor)

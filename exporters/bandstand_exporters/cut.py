@@ -1,4 +1,4 @@
-"""The network behind a graph's front end, as a file of its own for runners that cut it off."""
+"""The network behind a graph's front end as a separate file, for runners on the CPU."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bandstand_exporters.weights import move_weights
 
 
 def has_host_form(card: Card) -> bool:
-    """Say whether the card's front end can run on the host instead of in the graph."""
+    """Return whether the card's front end can run on the host instead of in the graph."""
     return card.front_end.kind in HOST_FRONT_ENDS
 
 
 def write_host_form(card: Card, model_path: Path) -> dict[str, Path]:
-    """Write what follows the tensor `front_end` in a graph; both share one file of weights.
+    """Write the part of a graph after the tensor `front_end`; both share one file of weights.
 
     Args:
-        card: whose model it is.
-        model_path: the whole graph; its weights are moved out of it.
+        card: of the model.
+        model_path: the complete graph; its weights are moved to the shared file.
 
     Returns:
-        The files that belong beside the graph, by name.
+        The files to store beside the graph, by name.
 
     Raises:
         ModelMismatchError: the graph has no such tensor.
@@ -54,9 +54,9 @@ def write_host_form(card: Card, model_path: Path) -> dict[str, Path]:
 
 
 def _asks_for_batch(node: Any, card: Card) -> bool:
-    """Say whether a node asks for the first axis of an input, which the front end's result has too.
+    """Return whether a node reads the first axis of an input, which the front end's output has too.
 
-    torch takes the batch's size from the graph's input wherever a network needs it.
+    torch reads the batch size from the graph's input.
     """
     axes = {attribute.name: attribute.i for attribute in node.attribute}
     inputs = {tensor.name for tensor in card.inputs}

@@ -19,7 +19,7 @@ from bandstand_exporters.source_model import Examples
 
 SUFFIXES = {".flac", ".mp3", ".ogg", ".wav"}
 FEWEST = 8
-"""So many windows are compared at least; the largest batch of the proof."""
+"""Smallest number of compared windows; the largest batch of the proof."""
 
 
 def example_windows(card: Card, *, per_recording: int = 4) -> Examples:
@@ -29,7 +29,7 @@ def example_windows(card: Card, *, per_recording: int = 4) -> Examples:
 
     Args:
         card: its only input takes waveforms, `(n, window.samples)` or `(n, 2, window.samples)`.
-        per_recording: windows of each recording, evenly spaced; more where there are few of them.
+        per_recording: windows of each recording, evenly spaced; more if there are few recordings.
 
     Raises:
         SourceError: there is no recording, or none with an onset where the card asks for them.

@@ -38,7 +38,7 @@ PACKAGES = ("bandstand", "numpy", "onnx", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What stays beside an exported model as `report.json`.
+    """The content of a version's `report.json`.
 
     Attributes:
         card: its name.
@@ -47,11 +47,11 @@ class Report:
         model_sha256: of the ONNX file, followed by the file of weights where there is one:
             `cat model.onnx weights.bin | sha256sum`.
         model_bytes: of both.
-        examples: the inputs that it was proven with, in words.
-        framework: what the checkpoint ran in for the comparison.
+        examples: description of the inputs of the proof.
+        framework: of the checkpoint, for the comparison.
         precision: of the weights.
-        versions: of Python and the packages that took part.
-        peak_memory_bytes: the most that the exporting process held at once.
+        versions: of Python and the packages.
+        peak_memory_bytes: largest memory of the exporting process.
     """
 
     card: str
@@ -95,19 +95,19 @@ def export(
     """Export the model of a card and install it as a new version.
 
     Args:
-        card: what the model must be.
-        repository: gets the new version, with the card as the model was proven: the checkpoint's
-            labels, and the tolerance of its precision.
-        cache: where checkpoints are.
-        checkpoint: where it is, if not where the card says.
-        precision: of the weights; the proof of a smaller one allows more.
-        on_step: told what is done next.
+        card: of the model.
+        repository: receives the new version; its card has the checkpoint's labels and the tolerance
+            of its precision.
+        cache: of checkpoints.
+        checkpoint: its source, instead of the card's.
+        precision: of the weights; a smaller one has a larger tolerance.
+        on_step: called with a description of each step.
 
     Raises:
         CardError: no exporter for its architecture.
         UnavailableError: a package that the export needs is not installed.
         SourceError: the checkpoint cannot be read.
-        ChecksumError: it is not what the card promises.
+        ChecksumError: its hash is not the card's.
         CheckpointError: it is not of the card's architecture, or is damaged.
         ModelMismatchError: the export does not fit the card or the source; nothing is installed.
         RepositoryError: the repository, or a temporary file, cannot be written.
@@ -127,7 +127,7 @@ def export(
         with _timed() as export_seconds, _disk_needed(directory):
             source.write_onnx(model_path)
             remove_traces(model_path)
-            if host_form:  # before the proof, which is of the files as they are installed
+            if host_form:  # before the proof, which uses the installed files
                 files |= write_host_form(card, model_path)
         on_step("proving it against its source")
         with _timed() as proof_seconds:
@@ -176,7 +176,7 @@ def _versions() -> dict[str, str]:
 
 @contextmanager
 def _extras_needed(card: Card) -> Iterator[None]:
-    """Say which extra of Bandstand brings a package that is missing."""
+    """Raise an error that names the extra of Bandstand with a missing package."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -188,7 +188,7 @@ def _extras_needed(card: Card) -> Iterator[None]:
 
 
 def _extra_with(package: str) -> str:
-    """Return the extra that brings a package; they are called alike where it matters."""
+    """Return the extra that contains a package."""
     for requirement in requires("bandstand") or []:
         found = re.match(rf"{re.escape(package)}\b.*extra == ['\"](\w+)['\"]", requirement)
         if found and found[1] != "dev":

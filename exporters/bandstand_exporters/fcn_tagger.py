@@ -26,7 +26,7 @@ from bandstand_exporters.torch_graph import write_graph
 
 CHANNELS = (64, 128, 128, 128, 64)
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
-"""Largest of so many bands and frames, block by block."""
+"""Bands and frames of the max pooling of each block."""
 _BANK = "spec.mel_scale.fb"
 _WINDOW = "spec.spectrogram.window"
 _BANK_ROUNDING = 2e-5
@@ -70,15 +70,15 @@ class FcnNetwork(nn.Module):
 class FcnTagger:
     """An opened checkpoint.
 
-    The reference that an export is compared with is not our front end, but what the network was
-    trained behind: torchaudio's mel spectrogram, with the filter bank that the checkpoint holds.
+    The reference of an export is not our front end, but that of the training: torchaudio's mel
+    spectrogram, with the filter bank of the checkpoint.
     """
 
     def __init__(self, card: Card, weights: dict[str, Tensor]) -> None:
         if len(card.inputs) != 1 or len(card.outputs) != 1:
             raise ModelMismatchError(f"{card.name}: an fcn_tagger has one input and one output")
         self._card = card
-        self._facts = LogMelParameters.from_card(card)
+        self._front_end = LogMelParameters.from_card(card)
         self._bank, self._window = weights.pop(_BANK), weights.pop(_WINDOW)
         self._check_front_end()
         self._network = FcnNetwork(len(card.labels)).eval()
@@ -104,7 +104,7 @@ class FcnTagger:
         """Export our front end and the network as one graph."""
         samples = torch.zeros(2, self._card.window.samples)
         write_graph(
-            WithFrontEnd(LogMel(self._facts), self._network),
+            WithFrontEnd(LogMel(self._front_end), self._network),
             {self._card.inputs[0].name: samples},
             self._card.outputs[0].name,
             path,
@@ -114,8 +114,8 @@ class FcnTagger:
     def _torchaudio_log_mel(self, samples: Tensor) -> Tensor:
         spectrum = torch.stft(
             samples,
-            self._facts.n_fft,
-            self._facts.hop,
+            self._front_end.n_fft,
+            self._front_end.hop,
             window=self._window,
             center=True,
             pad_mode="reflect",
@@ -129,10 +129,10 @@ class FcnTagger:
         """Compare the card's front end with the buffers that the checkpoint holds.
 
         Raises:
-            ModelMismatchError: the network was trained behind another one.
+            ModelMismatchError: the network was trained with another one.
         """
-        bank = torch.from_numpy(self._facts.filter_bank.T.copy())
-        window = torch.hann_window(self._facts.n_fft)
+        bank = torch.from_numpy(self._front_end.filter_bank.T.copy())
+        window = torch.hann_window(self._front_end.n_fft)
         same = (
             bank.shape == self._bank.shape
             and window.shape == self._window.shape
@@ -149,12 +149,12 @@ def open_source(card: Card, checkpoint: Path) -> FcnTagger:
     """Open a checkpoint; only tensors are read from it, nothing in it is executed.
 
     Raises:
-        CheckpointError: it holds anything but tensors, is damaged, or has other weights.
-        ModelMismatchError: it was trained behind another front end than the card's.
+        CheckpointError: it has other content than tensors, is damaged, or has other weights.
+        ModelMismatchError: it was trained with another front end than the card's.
     """
     try:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # a pickle fails in as many ways as there are bytes
+    except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(f"{checkpoint.name} cannot be read safely: {error}") from error
     if not isinstance(weights, dict) or not {_BANK, _WINDOW} <= weights.keys():
         raise CheckpointError(f"{checkpoint.name} holds no FCN tagger with its mel spectrogram")

@@ -20,7 +20,7 @@ from bandstand_training.table import read_table
 
 OPSET = 20
 DRAWN = 64
-"""Rows drawn where the feature table is absent."""
+"""Rows drawn if there is no feature table."""
 
 
 class FeatureMlp:
@@ -32,7 +32,7 @@ class FeatureMlp:
         self._model = checkpoint.model
         self._input, self._output = card.inputs[0].name, card.outputs[0].name
         self.framework = f"torch {torch.__version__}"
-        self.labels = checkpoint.facts.labels
+        self.labels = checkpoint.metadata.labels
 
     def examples(self) -> Examples:
         """Return the feature table's rows, or rows drawn around the scaler's mean; and silence."""
@@ -53,7 +53,7 @@ class FeatureMlp:
         """Export by torch's graph capture."""
         features = torch.from_numpy(self._draw()[:2].astype(np.float32))
         with warnings.catch_warnings():
-            # torch's own code calls what torch has deprecated.
+            # torch's own code calls deprecated functions of torch.
             warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
             torch.onnx.export(
                 self._model.eval(),
@@ -80,6 +80,6 @@ def open_source(card: Card, checkpoint: Path) -> FeatureMlp:
     """Open a checkpoint that `bandstand_training.checkpoint` wrote.
 
     Raises:
-        CheckpointError: it is none, or is damaged.
+        CheckpointError: it is not a checkpoint, or is damaged.
     """
     return FeatureMlp(card, load_checkpoint(checkpoint))

@@ -1,4 +1,4 @@
-"""What a checkpoint file is, by its content: file endings are not asked."""
+"""The kind of a checkpoint file, by its content, not by its suffix."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LENGTH_BYTES = 8
 
 
 def kind_of(path: Path) -> FileKind | None:
-    """Say what a file is by its content; None: none of the kinds, or not readable.
+    """Return the kind of a file by its content; None: unknown or not readable.
 
     Raises:
-        CheckpointError: it begins like one of them and is cut off.
+        CheckpointError: it starts like a known kind, but is truncated.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""One graph of two: a front end that torch exported and a network from elsewhere."""
+"""Joins two graphs: a front end exported by torch, and a network from another framework."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NETWORK = "network/"
 
 
 def join(front_end: Any, network: Any, *, name: str, input_name: str, output_name: str) -> Any:
-    """Feed a front end's only output to a network's only input.
+    """Connect a front end's only output to a network's only input.
 
     Args:
         front_end: an ONNX `ModelProto`, of the same operator set as `network`.
-        network: likewise; what the operator sets' versions are is checked by onnx.
+        network: an ONNX `ModelProto`; onnx checks the versions of the operator sets.
         name: of the graph.
-        input_name: what the input is to be called.
-        output_name: what the output is to be called.
+        input_name: of the joined graph.
+        output_name: of the joined graph.
 
     Returns:
         A checked `ModelProto`. What joins both is called `front_end`, other names inside begin with
@@ -27,7 +27,7 @@ def join(front_end: Any, network: Any, *, name: str, input_name: str, output_nam
 
     Raises:
         ValueError: more than one input or output, or other operator sets or shapes.
-        onnx.checker.ValidationError: what comes out is no valid graph.
+        onnx.checker.ValidationError: the result is not a valid graph.
     """
     import onnx
     from onnx import compose
@@ -62,7 +62,7 @@ def join(front_end: Any, network: Any, *, name: str, input_name: str, output_nam
 
 
 def _rename(graph: Any, tensor: Any, name: str) -> None:
-    """Call a tensor differently, where it is declared and where it is used."""
+    """Rename a tensor in its declaration and its uses."""
     old, tensor.name = tensor.name, name
     for node in graph.node:
         for names in (node.input, node.output):

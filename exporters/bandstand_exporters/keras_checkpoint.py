@@ -1,4 +1,4 @@
-"""Keras checkpoints, `.h5` and `.keras`: what is in them is looked at before Keras loads it."""
+"""Keras checkpoints, `.h5` and `.keras`; their content is checked before Keras loads it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LAYERS = {
     *("InputLayer", "Conv2D", "MaxPooling2D", "AveragePooling2D", "BatchNormalization"),
     *("Activation", "Flatten", "Dense", "Dropout", "GlobalAveragePooling2D"),
 }
-"""Layers that compute and nothing else; `Lambda`, which carries code, is none of them."""
+"""Allowed layers; `Lambda`, which contains code, is not allowed."""
 ACTIVATIONS = {"relu", "elu", "tanh", "sigmoid", "softmax", "linear"}
 LARGEST_CONFIG_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class SequentialFacts:
-    """What a checkpoint says of its network.
+class SequentialMetadata:
+    """Metadata of a checkpoint's network.
 
     Attributes:
         input_shape: without the batch axis.
@@ -36,11 +36,11 @@ class SequentialFacts:
     activation: str
 
 
-def read_facts(path: Path) -> SequentialFacts:
-    """Read what a checkpoint says of its network, without Keras and without running anything.
+def read_metadata(path: Path) -> SequentialMetadata:
+    """Read the metadata of a checkpoint's network, without Keras and without executing code.
 
     Raises:
-        CheckpointError: no Keras checkpoint, damaged, no plain sequence of `LAYERS`, or code in it.
+        CheckpointError: not a Keras checkpoint, damaged, not a sequence of `LAYERS`, or with code.
     """
     try:
         config = _read_config(path)
@@ -51,7 +51,9 @@ def read_facts(path: Path) -> SequentialFacts:
             _check_layer(path, layer)
         first, last = layers[0]["config"], layers[-1]["config"]
         shape = first.get("batch_shape") or first["batch_input_shape"]
-        return SequentialFacts(tuple(map(int, shape[1:])), int(last["units"]), last["activation"])
+        return SequentialMetadata(
+            tuple(map(int, shape[1:])), int(last["units"]), last["activation"]
+        )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path.name}: its description of the network cannot be understood: {error!r}"
@@ -59,7 +61,7 @@ def read_facts(path: Path) -> SequentialFacts:
 
 
 def load_sequential(path: Path) -> Any:
-    """Load a checkpoint that `read_facts` accepted, as a `keras.Sequential`, for inference.
+    """Load a checkpoint that `read_metadata` accepted, as a `keras.Sequential`, for inference.
 
     Raises:
         CheckpointError: its weights are damaged, or do not fit its description.

@@ -23,7 +23,7 @@ from bandstand.pipelines.model_output import activate
 from bandstand.runners.base import Array
 from bandstand_exporters.example_windows import example_windows
 from bandstand_exporters.join import join
-from bandstand_exporters.keras_checkpoint import load_sequential, read_facts
+from bandstand_exporters.keras_checkpoint import load_sequential, read_metadata
 from bandstand_exporters.librosa_front_end import librosa_log_mel, librosa_mfcc
 from bandstand_exporters.source_model import Examples
 
@@ -37,13 +37,13 @@ PROBABILITY_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the front end gives, and how the network wants it.
+    """The front end's output, and the network's input.
 
     Attributes:
         frames: of a window.
         bands: of a frame.
-        seen: the network takes so many frames, the first ones.
-        bands_first: its rows are bands over time, not frames.
+        seen: number of frames that the network takes, from the first.
+        bands_first: its rows are bands, not frames.
     """
 
     frames: int
@@ -70,7 +70,7 @@ class KerasCnn:
         self._layout = layout
         self._network = network
         self._logits_network = _without_activation(network)
-        self.labels = card.labels  # the checkpoint names none; it has as many
+        self.labels = card.labels  # the checkpoint has no labels, but the same number of outputs
         self.framework = f"Keras {version('keras')} on frames of librosa {version('librosa')}"
 
     def examples(self) -> Examples:
@@ -123,21 +123,21 @@ def open_source(card: Card, checkpoint: Path) -> KerasCnn:
     """
     if len(card.inputs) != 1 or len(card.outputs) != 1:
         raise ModelMismatchError(f"{card.name}: a keras_cnn has one input and one output")
-    facts = read_facts(checkpoint)
-    if facts.units != len(card.labels):
+    metadata = read_metadata(checkpoint)
+    if metadata.units != len(card.labels):
         raise CheckpointError(
-            f"{checkpoint.name} has {facts.units} outputs, {card.name} has {len(card.labels)} "
+            f"{checkpoint.name} has {metadata.units} outputs, {card.name} has {len(card.labels)} "
             "labels: it is another model's checkpoint, or the card's list is wrong"
         )
-    if facts.activation != card.activation:
+    if metadata.activation != card.activation:
         raise CheckpointError(
-            f"{checkpoint.name} ends in {facts.activation}, {card.name} in {card.activation}"
+            f"{checkpoint.name} ends in {metadata.activation}, {card.name} in {card.activation}"
         )
-    return KerasCnn(card, _layout(card, facts.input_shape), load_sequential(checkpoint))
+    return KerasCnn(card, _layout(card, metadata.input_shape), load_sequential(checkpoint))
 
 
 def _layout(card: Card, picture: tuple[int, ...]) -> Layout:
-    """Compare what the front end gives with what the network takes."""
+    """Compare the front end's output with the network's input."""
     parameters = _parameters(card)
     bands = parameters.n_mfcc if isinstance(parameters, MfccParameters) else parameters.n_mels
     frames = parameters.frames(card.window.samples)
@@ -166,7 +166,7 @@ def _librosa_frames(card: Card, samples: FloatArray) -> FloatArray:
 
 
 def _without_activation(network: Any) -> Any:
-    """Return a copy of a network that answers logits."""
+    """Return a copy of a network whose outputs are logits."""
     import keras
 
     copy = keras.models.clone_model(network)
@@ -177,7 +177,7 @@ def _without_activation(network: Any) -> Any:
 
 def _write_front_end(card: Card, path: Path) -> None:
     """Write the graph from waveforms to frames, `(n, frames, bands)`."""
-    import torch  # seconds; and nobody needs it to see that a checkpoint is another model's
+    import torch  # takes seconds, and is not needed to refuse another model's checkpoint
 
     from bandstand.frontends.logmel import LogMel
     from bandstand.frontends.mfcc import Mfcc

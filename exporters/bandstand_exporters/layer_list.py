@@ -1,7 +1,7 @@
-"""A network of weights by name and a written list of its layers; nothing of it is guessed.
+"""A network built from weights by name and a written list of its layers, without guesses.
 
-A state dict holds no pooling, no activation, no stride, and not for certain an order. So the list
-says it all, one layer a line, in the order of computation:
+A state dict has no pooling, no activation, no stride, and no certain order. So the list has all
+layers, one in each line, in the order of computation:
 
     conv1 padding=1      a name of the checkpoint's: its weights say what layer it is, and how large
     bn1
@@ -26,7 +26,7 @@ Group = dict[str, Tensor]
 Options = dict[str, Any]
 
 _COUNTER = "num_batches_tracked"
-"""Of a batch norm; only its training asks for it."""
+"""A weight of a batch norm that only training needs."""
 _NORM = {"weight", "bias", "running_mean", "running_var"}
 _CONV_AXES, _LINEAR_AXES = 4, 2
 _OPTION = re.compile(r"(\w+)=(-?[\d.e+-]+)(?:x(\d+))?")
@@ -112,7 +112,7 @@ def group_weights(weights: Mapping[str, Tensor]) -> dict[str, Group]:
 
 
 def propose_layers(weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the list that such weights most often have: a start for who knows the network.
+    """Return the most likely list for such weights, as a start for the user.
 
     Convolutions that keep the size; after each, or after its norm, a ReLU and the largest of
     2 x 2; ReLUs between linear layers.
@@ -142,7 +142,7 @@ def propose_layers(weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def describe_groups(weights: Mapping[str, Tensor]) -> str:
-    """Return what layers the weights are of, in words."""
+    """Return a description of the layers of the weights."""
     words = []
     for name, group in group_weights(weights).items():
         shapes = " ".join(f"{own} {list(tensor.shape)}" for own, tensor in group.items())
@@ -151,7 +151,7 @@ def describe_groups(weights: Mapping[str, Tensor]) -> str:
 
 
 def _layer(name: str, group: Group, options: Options, line: str) -> nn.Module:
-    """Make the layer that its weights say it is."""
+    """Return the layer of the given weights."""
     weight = group.get("weight")
     plain = weight is not None and group.keys() <= {"weight", "bias"}
     if weight is not None and plain and weight.ndim == _CONV_AXES:

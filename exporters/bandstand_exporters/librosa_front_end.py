@@ -1,6 +1,6 @@
-"""Front ends as plain librosa calls: what exports with a front end inside are proven against.
+"""Front ends as plain librosa calls, the reference for exports with a front end inside.
 
-Nothing of `bandstand.frontends` but the parameters is used here, so that both can be compared.
+This module uses only the parameters of `bandstand.frontends`, so that both can be compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What torch networks on a log-mel spectrogram have in common: waveforms to logits in one graph."""
+"""Base of torch networks on a log-mel spectrogram: waveforms to logits in one graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WithFrontEnd(nn.Module):
         self.network = network
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network sees and what it says."""
+        """Return the network's input and its output."""
         log_mel: Tensor = self.front_end(samples)
         return log_mel, self.network(log_mel)
 
@@ -37,7 +37,7 @@ class WithFrontEnd(nn.Module):
 class LogMelClassifier:
     """An opened checkpoint.
 
-    The reference that an export is compared with has librosa's spectrogram, not our front end.
+    The reference of an export uses librosa's spectrogram, not our front end.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class LogMelClassifier:
         *,
         reference: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """Check that the network takes what the card's front end makes.
+        """Check that the network takes the output of the card's front end.
 
         Args:
             card: its front end is `log_mel`.

@@ -1,6 +1,6 @@
-"""The architecture `mel_cnn`: a convolutional network on a log-mel spectrogram, in whatever form.
+"""The architecture `mel_cnn`: a convolutional network on a log-mel spectrogram, in three forms.
 
-What a checkpoint is, its content says:
+The content of a checkpoint determines its form:
 
 - a folder whose `config.json` has a `model_type`: transformers', left to its own exporter;
 - a Keras file, `.keras` or `.h5`: left to `keras_cnn`;
@@ -26,7 +26,7 @@ from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import Card
 from bandstand_exporters import keras_cnn
 from bandstand_exporters.file_kind import FileKind, kind_of
-from bandstand_exporters.keras_checkpoint import read_facts
+from bandstand_exporters.keras_checkpoint import read_metadata
 from bandstand_exporters.layer_list import build_layers, describe_groups, propose_layers
 from bandstand_exporters.log_mel_classifier import LogMelClassifier
 from bandstand_exporters.source_model import Exporter, SourceModel
@@ -51,7 +51,7 @@ TRANSFORMERS = {
 
 
 class Description(BaseModel):
-    """What `config.json` says of a checkpoint that is not transformers'."""
+    """The `config.json` of a checkpoint that is not transformers'."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -105,7 +105,7 @@ def open_source(card: Card, checkpoint: Path) -> SourceModel:
 
 
 def _find_network(checkpoint: Path) -> tuple[Path, FileKind]:
-    """Return the only file that holds a network, and what it is."""
+    """Return the only file with a network, and its kind."""
     files = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
     found = [(file, kind) for file in files if file.is_file() and (kind := kind_of(file))]
     if len(found) == 1:
@@ -168,9 +168,9 @@ def _labels(card: Card, file: Path, description: Description) -> tuple[str, ...]
 
 
 def _check_window(card: Card, file: Path) -> None:
-    """Refuse a Keras network that would hear only the beginning of each window."""
+    """Refuse a Keras network that would use only the start of each window."""
     parameters = LogMelParameters.from_card(card)
-    frames, shape = parameters.frames(card.window.samples), read_facts(file).input_shape
+    frames, shape = parameters.frames(card.window.samples), read_metadata(file).input_shape
     sides = sorted(shape[:2], key=lambda side: side == parameters.n_mels)
     if parameters.n_mels in shape[:2] and sides[0] < LEAST_SEEN * frames:
         seconds = sides[0] * parameters.hop / parameters.sample_rate

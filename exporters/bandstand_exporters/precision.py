@@ -1,4 +1,4 @@
-"""Smaller arithmetic for a proven graph; it is proven anew, with more room."""
+"""Smaller precision for a proven graph, which is proven again with a larger tolerance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bandstand.models.card import Card
 
 LARGEST_CHANGE = 0.10
-"""Most that a logit may move, over the largest one; every row keeps its best label besides."""
+"""Largest change of a logit, divided by the largest logit; every row must keep its best label."""
 
 
 def lower(model_path: Path, precision: WeightPrecision) -> None:
@@ -35,7 +35,7 @@ def lower(model_path: Path, precision: WeightPrecision) -> None:
 
 
 def lowered_card(card: Card, precision: WeightPrecision, largest_logit: float) -> Card:
-    """Return the card with the tolerance that a model of smaller precision is held to.
+    """Return the card with the tolerance of a model of smaller precision.
 
     Args:
         card: the model's.

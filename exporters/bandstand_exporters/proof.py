@@ -23,7 +23,7 @@ Named = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far two computations of one output are apart.
+    """The difference of two computations of one output.
 
     Attributes:
         absolute: largest |a - b|.
@@ -38,7 +38,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was compared, and what came out, by output.
+    """The result of a proof, by output.
 
     Attributes:
         examples: rows compared at each batch size.
@@ -61,13 +61,13 @@ def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> P
     alone, the same best label for each row, and rows in a batch as they are alone.
 
     Args:
-        card: what the file must be.
+        card: of the model.
         model_path: the ONNX file.
-        source: what it was made from.
+        source: the opened checkpoint.
         inputs: real inputs, by name, `(n, *shape)` with n at least the largest batch.
 
     Raises:
-        ModelMismatchError: says which tensor differs, and by how much.
+        ModelMismatchError: the message names the tensor and the difference.
     """
     if source.labels != card.labels:
         raise ModelMismatchError(
@@ -81,8 +81,8 @@ def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> P
     alone = open_runner()  # checks names, shapes and dtypes
 
     def together(part: Named) -> dict[str, Array]:
-        # Anew each time: the second batch of a shape takes twice the memory of the first, since
-        # ONNX Runtime then wants one block for all of it.
+        # A new session each time: for the second batch of a shape ONNX Runtime allocates one block,
+        # which takes twice the memory of the first.
         return open_runner().run(part)
 
     wanted = in_batches(source.run, inputs, 1)  # large batches of it would double the memory
@@ -127,7 +127,7 @@ def in_batches(run: Callable[[Named], dict[str, Array]], inputs: Named, size: in
     rows = len(next(iter(inputs.values())))
     outputs: dict[str, Array] = {}
     for start in range(0, rows, size):
-        first = min(start, rows - size)  # the last batch takes in rows that were done before
+        first = min(start, rows - size)  # the last batch repeats some rows
         part = run({name: array[first : first + size] for name, array in inputs.items()})
         for name, array in part.items():
             whole = outputs.setdefault(name, np.empty((rows, *array.shape[1:]), array.dtype))

@@ -1,4 +1,4 @@
-"""What every exporter hands over: a checkpoint that has been opened in its own framework."""
+"""The interface of exporters: a checkpoint that is opened in its own framework."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SourceModel(Protocol):
 
 
 class Exporter(Protocol):
-    """A module of this package that is called as its architecture."""
+    """A module of this package with the name of its architecture."""
 
     def open_source(self, card: Card, checkpoint: Path) -> SourceModel:
         """Open a checkpoint; raises `CheckpointError` for one that is not of this architecture."""

@@ -15,9 +15,9 @@ from bandstand.errors import CheckpointError
 from bandstand_exporters.file_kind import kind_of
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model")
-"""What training loops call the weights in a larger checkpoint."""
+"""Names of the weights in a larger checkpoint."""
 _PARALLEL = "module."
-"""What torch's parallel wrappers put before every name."""
+"""Prefixes that torch's parallel wrappers add to every name."""
 SHOWN_NAMES = 6
 
 
@@ -36,7 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}") from error
-    except Exception as error:  # a pickle fails in as many ways as there are bytes
+    except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(
             f"{path.name} cannot be read safely, only weights can be (`state_dict()`): {error}"
         ) from error

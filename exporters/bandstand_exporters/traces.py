@@ -1,4 +1,4 @@
-"""Removing from a graph what only tells how and where it was made."""
+"""Removes metadata about the export's machine and code from a graph."""
 
 from __future__ import annotations
 

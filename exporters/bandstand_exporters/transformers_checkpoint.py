@@ -99,7 +99,7 @@ def in_order(names: Mapping[int, str]) -> tuple[str, ...]:
 
 
 def fold_weight_norm(model: nn.Module) -> None:
-    """Make plain weights of normalised ones: a graph captured with them came out wrong."""
+    """Replace normalised weights by plain ones: a graph captured with normalised ones was wrong."""
     for module in model.modules():
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         weights = torch.load(pickled, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint's weights cannot be read: {error}") from error
-    except Exception as error:  # a pickle fails in as many ways as there are bytes
+    except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(f"{pickled.name} cannot be read safely: {error}") from error
     if not isinstance(weights, dict):
         raise CheckpointError(f"{pickled.name} holds no weights by name")
@@ -139,7 +139,7 @@ def _check_complete(seen: dict[str, Any]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers' own bars and tables; what they say is raised."""
+    """Turn off transformers' bars and tables; their content is raised as errors."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped

@@ -1,4 +1,4 @@
-"""What the transformers' audio classifiers have in common: waveforms to logits in one graph."""
+"""Base of the transformers' audio classifiers: waveforms to logits in one graph."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Served(nn.Module):
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return both."""
-        heard = self.front_end(samples)
-        return heard, self.model(heard).logits
+        features = self.front_end(samples)
+        return features, self.model(features).logits
 
 
 class TransformersClassifier:
@@ -60,10 +60,10 @@ class TransformersClassifier:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the logits with transformers."""
         (samples,) = inputs.values()
-        heard = self._extractor(
+        features = self._extractor(
             list(samples), sampling_rate=self._card.window.sample_rate, return_tensors="np"
         )
-        values = torch.from_numpy(np.asarray(heard["input_values"], np.float32))
+        values = torch.from_numpy(np.asarray(features["input_values"], np.float32))
         with torch.inference_mode():
             logits = self._model(values).logits.numpy()
         return {self._card.outputs[0].name: logits}
@@ -94,27 +94,29 @@ def open_standardized(card: Card, checkpoint: Path, kind: Any) -> TransformersCl
     """
     from transformers import Wav2Vec2FeatureExtractor
 
-    facts = read_json(checkpoint, EXTRACTOR)
-    compare_extractor(card, facts, {"do_normalize": True, "feature_size": 1})
+    extractor_config = read_json(checkpoint, EXTRACTOR)
+    compare_extractor(card, extractor_config, {"do_normalize": True, "feature_size": 1})
     front_end = Standardize(StandardizeParameters.from_card(card))
-    extractor = Wav2Vec2FeatureExtractor.from_dict(facts)
+    extractor = Wav2Vec2FeatureExtractor.from_dict(extractor_config)
     return TransformersClassifier(card, load_model(checkpoint, kind), front_end, extractor)
 
 
-def compare_extractor(card: Card, facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def compare_extractor(
+    card: Card, extractor_config: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
     """Compare the checkpoint's feature extractor with the card's window and front end.
 
     Args:
         card: the card.
-        facts: content of `preprocessor_config.json`.
+        extractor_config: content of `preprocessor_config.json`.
         wanted: what the card's front end makes of it.
 
     Raises:
         ModelMismatchError: names the first value that differs.
     """
     for name, value in {"sampling_rate": card.window.sample_rate, **wanted}.items():
-        if facts.get(name, value) != value:
+        if extractor_config.get(name, value) != value:
             raise ModelMismatchError(
-                f"{card.name}: the checkpoint's {EXTRACTOR} has {name} {facts[name]}, the card's "
-                f"front end {value}"
+                f"{card.name}: the checkpoint's {EXTRACTOR} has {name} {extractor_config[name]}, "
+                f"the card's front end {value}"
             )

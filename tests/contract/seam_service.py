@@ -1,4 +1,4 @@
-"""A service in small that stands on every seam: a door and one worker behind it."""
+"""A small service that uses every seam: a door and one worker behind it."""
 
 from __future__ import annotations
 

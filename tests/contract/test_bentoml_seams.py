@@ -1,4 +1,4 @@
-"""What Bandstand relies on inside BentoML and circus is as `seam.py` says.
+"""The private parts of BentoML and circus that `seam.py` uses have not changed.
 
 After an upgrade, a test that fails here names what changed; read the seam's docstring for why it is
 relied on. Behaviour is tested where it can be: a small service (`seam_service.py`) runs under the

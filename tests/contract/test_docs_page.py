@@ -1,4 +1,4 @@
-"""The page `/docs` and its files: nothing foreign, nothing inline, nothing beside what it needs."""
+"""The page `/docs` has no external, inline or unneeded files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A card is not only written down: its architecture has an exporter, and a parity test names it."""
+"""The architecture of every card has an exporter and a parity test."""
 
 from __future__ import annotations
 

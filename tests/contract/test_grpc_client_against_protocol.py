@@ -1,4 +1,4 @@
-"""The gRPC clients against a server that says what we choose: repetition, errors, TLS, tokens."""
+"""The gRPC clients against a server with scripted answers: retries, errors, TLS, tokens."""
 
 from __future__ import annotations
 

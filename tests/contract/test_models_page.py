@@ -1,4 +1,4 @@
-"""The page of models says what the cards, the results and the texts about models say."""
+"""docs/models.md is up to date with the cards, the results and the notes on models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of performance says what the committed results say."""
+"""docs/performance.md is up to date with the committed results."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_a_missed_goal_is_shown_with_its_reason(missed: Path) -> None:
 def test_load_and_versions_stand_beside_the_figures(missed: Path) -> None:
     (result,) = read_results(missed)
     page = render(missed)
-    facts = json.loads((missed / f"{NAMES[0]}.json").read_text())["machine"]
-    load = " ".join(map(str, facts["load_average"]))
-    assert f"load average before: {load}; Python {facts['python']}, bandstand " in page
-    assert result.machine == facts
+    machine = json.loads((missed / f"{NAMES[0]}.json").read_text())["machine"]
+    load = " ".join(map(str, machine["load_average"]))
+    assert f"load average before: {load}; Python {machine['python']}, bandstand " in page
+    assert result.machine == machine
     assert "100 rows: see [" in page
     assert f"Not measured yet: {', '.join(NAMES[1:])}." in page

@@ -1,4 +1,4 @@
-"""The page of settings says what the settings are."""
+"""docs/settings.md is up to date with the settings."""
 
 from __future__ import annotations
 

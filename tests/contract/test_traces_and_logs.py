@@ -1,4 +1,4 @@
-"""One request can be followed: its trace reaches the collector, its id stands in the logs."""
+"""A request's trace reaches the collector, and its id is in the logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton's configs are made from the cards, and those that are committed are no others."""
+"""Triton's configs are generated from the cards, and the committed ones are up to date."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_config_says_what_its_card_says(name: str) -> None:
 
 def test_no_queue_policy_lets_requests_lie_for_half_a_second() -> None:
     configs = [card_config(card) for card in CARDS.values()]
-    configs += [audio_model_config(facts) for facts in AUDIO_MODELS.values()]
+    configs += [audio_model_config(fields) for fields in AUDIO_MODELS.values()]
     for config in configs:
         batching = config.dynamic_batching
         assert config.HasField("dynamic_batching") == (config.max_batch_size > 0), config.name
@@ -89,8 +89,8 @@ def test_no_queue_policy_lets_requests_lie_for_half_a_second() -> None:
 
 
 def asking(**triton: object) -> Card:
-    facts = CARDS[EMBEDDED].model_dump() | {"triton": triton}
-    return Card.model_validate(facts)
+    fields = CARDS[EMBEDDED].model_dump() | {"triton": triton}
+    return Card.model_validate(fields)
 
 
 def test_what_a_card_asks_of_a_gpu_is_in_its_config() -> None:

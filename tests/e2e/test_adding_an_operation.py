@@ -1,4 +1,4 @@
-"""docs/adding.md's walk, done: a new operation answers everywhere after a few files."""
+"""The steps of docs/adding.md add an operation to the server, the clients and the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/training.md and docs/load-testing.md tell people to paste runs, as it stands there."""
+"""The code blocks of docs/training.md and docs/load-testing.md run."""
 
 from __future__ import annotations
 

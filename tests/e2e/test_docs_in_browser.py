@@ -1,4 +1,4 @@
-"""`/docs` works in a browser that reaches this server and nothing else."""
+"""`/docs` works in a browser that can reach only this server."""
 
 from __future__ import annotations
 

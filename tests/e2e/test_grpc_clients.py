@@ -53,11 +53,11 @@ def test_grpc_and_http_give_the_same_result(
         ours, theirs = grpc.classify(sample), http.classify(sample)
     assert ours.all_scores == pytest.approx(theirs.all_scores, rel=1e-4)
 
-    def facts(result: GenreAnswer) -> list[object]:
+    def compared(result: GenreAnswer) -> list[object]:
         genres = [score.genre for score in result.predictions]
         return [genres, result.method, result.audio, dataclasses.astuple(result.members[0])]
 
-    assert facts(ours) == facts(theirs)
+    assert compared(ours) == compared(theirs)
 
 
 def test_refusals_arrive_by_meaning(triton_server: TritonServer, sample: Path) -> None:

@@ -106,7 +106,11 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
     assert one["timings_ms"].keys() == other["timings_ms"].keys()
     assert one["all_scores"] == pytest.approx(other["all_scores"], **close)
-    numbers = {"confidence": 100.0, "raw_score": 1.0}  # what is near enough, in their units
+    numbers = {
+        "probability": 1.0,
+        "confidence": 100.0,
+        "raw_score": 1.0,
+    }  # what is near enough, in their units
     by_label = [
         {score["label"]: score for score in answer["instruments"]} for answer in (one, other)
     ]
@@ -197,9 +201,9 @@ BAD_AUDIO = [(b"these are words", 415, "not_audio"), (b"", 422, "empty_audio")]
 BAD_OPTIONS = [
     ({"threshold": 2}, 400, "malformed_request"),
     ({"threshold": float("nan")}, 400, "malformed_request"),
-    ({"model": "no_such_model"}, 404, "model_not_found"),
-    ({"model": "genre_features"}, 422, "unusable_request"),
-    ({"model": "tags_msd"}, 422, "unusable_request"),
+    ({"model_name": "no_such_model"}, 404, "model_not_found"),
+    ({"model_name": "genre_features"}, 422, "unusable_request"),
+    ({"model_name": "tags_msd"}, 422, "unusable_request"),
 ]
 
 
@@ -227,7 +231,7 @@ def test_options_that_cannot_be_are_refused_alike(
             with pytest.raises(errors.error_class(status)) as caught:
                 client.detect_instruments(tone(2.0), **options)
             assert (caught.value.status, caught.value.error_type) == (status, error_type)
-    params = {"model_name" if name == "model" else name: str(v) for name, v in options.items()}
+    params = {name: str(value) for name, value in options.items()}
     for sent in (
         {"params": params, "content": tone(2.0)},
         {"files": {"file": tone(2.0)}, "data": params},

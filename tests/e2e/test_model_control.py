@@ -1,4 +1,4 @@
-"""Versions change, models leave and come back while requests go on, and none of them is lost."""
+"""Versions change and models are unloaded and loaded under load; no request is lost."""
 
 from __future__ import annotations
 

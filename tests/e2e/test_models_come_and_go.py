@@ -1,4 +1,4 @@
-"""A model is exported, used and removed by the command line, each in a process of its own."""
+"""The command line exports, uses and removes a model, each in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On Triton a version takes over, is rolled back, and leaves, while clients ask on and on."""
+"""On Triton a version is loaded, rolled back and unloaded while clients send requests."""
 
 from __future__ import annotations
 

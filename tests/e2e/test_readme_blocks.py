@@ -1,4 +1,4 @@
-"""What both READMEs tell people to paste is true: every `sh` and `python` block runs."""
+"""Every `sh` and `python` block of both READMEs runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a card asks of Triton beyond batching works in a real server: a cache, a shared device."""
+"""A card's response cache and rate limiter resources work on a Triton server."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WIDTH = 64
 REQUESTS = 40
 
 
-def write_model(root: Path, facts: Card, seed: int) -> None:
+def write_model(root: Path, described: Card, seed: int) -> None:
     """Put a small model with the config of its card into a repository."""
-    folder = root / facts.name / "1"
+    folder = root / described.name / "1"
     folder.mkdir(parents=True)
     nodes = [helper.make_node("Gemm", ["x", "w"], ["logits"], transB=1)]
     save_graph(folder / MODEL_FILE, nodes, {"w": weight(seed, len(LABELS), WIDTH)}, (WIDTH,))
-    (folder.parent / CONFIG_FILE).write_text(to_text(card_config(facts)))
+    (folder.parent / CONFIG_FILE).write_text(to_text(card_config(described)))
     (folder.parent / LABEL_FILE).write_text("".join(f"{label}\n" for label in LABELS))
 
 
@@ -73,8 +73,8 @@ def test_equal_windows_come_from_the_cache_of_the_model_that_asks_for_one(tmp_pa
 def test_models_that_share_a_device_are_all_answered(tmp_path: Path) -> None:
     names = ("one", "other")
     for seed, name in enumerate(names):
-        facts = card((WIDTH,), name=name, triton={"resources": {"device": 1}, "instances": 2})
-        write_model(tmp_path, facts, seed)
+        limited = card((WIDTH,), name=name, triton={"resources": {"device": 1}, "instances": 2})
+        write_model(tmp_path, limited, seed)
     expected = {
         name: rows() @ weight(seed, len(LABELS), WIDTH).T for seed, name in enumerate(names)
     }

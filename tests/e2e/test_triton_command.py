@@ -1,4 +1,4 @@
-"""`bandstand triton` serves until told to stop, finishes what was begun, and leaves nothing."""
+"""`bandstand triton` serves until SIGTERM, finishes requests in flight, and cleans up."""
 
 from __future__ import annotations
 

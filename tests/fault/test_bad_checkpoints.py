@@ -14,7 +14,7 @@ from bandstand.errors import CheckpointError
 from bandstand_training.checkpoint import (
     LARGEST_BYTES,
     METADATA_KEY,
-    CheckpointFacts,
+    CheckpointMetadata,
     load_checkpoint,
     save_checkpoint,
 )
@@ -28,18 +28,20 @@ def saved(tmp_path: Path) -> Path:
     return save_checkpoint(small_checkpoint(), tmp_path)
 
 
-def write(path: Path, change: Callable[[Tensors], None] = lambda _: None, **facts: object) -> Path:
+def write(
+    path: Path, change: Callable[[Tensors], None] = lambda _: None, **metadata: object
+) -> Path:
     """Write a safetensors file that differs from a good one in one thing."""
     good = small_checkpoint()
     tensors = {name: tensor.clone() for name, tensor in good.model.state_dict().items()}
     change(tensors)
-    changed = CheckpointFacts.model_construct(**{**dict(good.facts), **facts})
+    changed = CheckpointMetadata.model_construct(**{**dict(good.metadata), **metadata})
     save_file(tensors, path, {METADATA_KEY: changed.model_dump_json()})
     return path
 
 
 def test_the_unchanged_file_loads(tmp_path: Path) -> None:
-    assert load_checkpoint(write(tmp_path / "good.safetensors")).facts.labels
+    assert load_checkpoint(write(tmp_path / "good.safetensors")).metadata.labels
 
 
 @pytest.mark.parametrize("kept", [0.0, 1e-4, 0.01, 0.5, 0.9999])

@@ -1,4 +1,4 @@
-"""Tables that no model can be fitted to are refused in words, before anything is fitted."""
+"""Unusable tables are refused with a clear message, before a model is fitted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BAD = {
     "words": (changed("rms_mean", "loud"), r"rms_mean is 'loud'"),
     "empty label": (changed("label", " "), r"1 of 12 clips have no label: classical\.00002"),
     "empty artist": (changed("artist", ""), r"1 of 12 clips have no artist"),
-    "twice": (changed("path", "classical.00000.wav"), r"'classical\.00000\.wav' stands twice"),
+    "twice": (changed("path", "classical.00000.wav"), r"'classical\.00000\.wav' occurs twice"),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bandstand.errors import CardError, CheckpointError
 from bandstand.models.card import Card, FrontEnd
-from bandstand_exporters.keras_checkpoint import read_facts
+from bandstand_exporters.keras_checkpoint import read_metadata
 from bandstand_exporters.keras_cnn import open_source
 from harness.cards import get_card
 from tests.keras_files import fitting, layer, sequential, write_keras
@@ -29,8 +29,8 @@ def refused(tmp_path: Path, config: Any, card: Card = CARD) -> str:
 
 
 def test_what_fits_is_read(tmp_path: Path) -> None:
-    facts = read_facts(write_keras(tmp_path / "net.keras", fitting(CARD, SHAPE)))
-    assert (facts.input_shape, facts.units, facts.activation) == (SHAPE, 6, "sigmoid")
+    metadata = read_metadata(write_keras(tmp_path / "net.keras", fitting(CARD, SHAPE)))
+    assert (metadata.input_shape, metadata.units, metadata.activation) == (SHAPE, 6, "sigmoid")
 
 
 @pytest.mark.parametrize(

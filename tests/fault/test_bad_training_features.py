@@ -1,4 +1,4 @@
-"""Training features that cannot be used are refused in words; nothing pickled is ever loaded."""
+"""Unusable training features are refused with a clear message; pickles are never loaded."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ BAD = {
     "complex": (GOOD + 1j, "complex128"),
     "text": (GOOD.astype(str), "not real numbers"),
     "constant": (np.zeros_like(GOOD), "same value"),
-    "too few": (GOOD[:3, :5], "too little"),
-    "nothing": (np.empty((0, 128)), "too little"),
+    "too few": (GOOD[:3, :5], "too small"),
+    "nothing": (np.empty((0, 128)), "too small"),
 }
 
 
@@ -69,7 +69,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "song.npy"
     path.write_bytes(content)
-    with pytest.raises(UnusableRequestError, match=r"no \.npy file"):
+    with pytest.raises(UnusableRequestError, match=r"not a \.npy file"):
         load_features(path)
 
 
@@ -113,7 +113,7 @@ def test_more_frames_than_the_audio_can_give_are_refused(tmp_path: Path) -> None
 def test_noise_is_called_unrelated(tmp_path: Path) -> None:
     code, output, _ = command(tmp_path, "tags_msd", GOOD.T)
     assert code == 1
-    assert "no features of this recording" in " ".join(output.split())
+    assert "not features of this recording" in " ".join(output.split())
     assert "front_end:" not in output
 
 

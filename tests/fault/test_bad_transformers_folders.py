@@ -34,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
     return write_wav2vec2(tmp_path / "checkpoint", **SMALL_WAVES)
 
 
-def change_json(path: Path, **facts: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+def change_json(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def change_weights(folder: Path, change: Callable[[Tensors], Any]) -> None:

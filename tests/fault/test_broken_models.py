@@ -1,4 +1,4 @@
-"""A model that is broken on disk: who asks for it is told why, and all others answer."""
+"""A broken model on disk: requests for it get the reason, and all other models work."""
 
 from __future__ import annotations
 

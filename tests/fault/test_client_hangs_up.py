@@ -1,4 +1,4 @@
-"""Work that nobody waits for is not done."""
+"""The work of a disconnected client is cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM under load: what is in flight is answered, and no process stays behind."""
+"""SIGTERM under load: requests in flight are answered, and no process remains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 from bandstand_bentos.wiring import PREPROCESSOR
 from harness.recordings import tone
-from harness.serving import STOP_SECONDS, serving
+from harness.serving import serving
 from tests.gauges import until_inside
 
 
@@ -19,9 +19,11 @@ async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
     # Minutes of sound take seconds of work: all are in the preprocessor, before the model, at the
     # signal.
     recordings = [tone(400.0, sample_rate=8_000, hz=300.0 + n) for n in range(6)]
-    with serving(tmp_path / "server.log", feature_cache_entries=0) as server:
+    # However busy the machine is: the bounds are not what is tested.
+    bounds = {"drain_seconds": 180, "request_deadline_seconds": 180}
+    with serving(tmp_path / "server.log", feature_cache_entries=0, **bounds) as server:
         family = server.processes()
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=180) as client:
             requests = [
                 asyncio.create_task(client.post("/predict", content=content))
                 for content in recordings
@@ -33,7 +35,7 @@ async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
             answers = await asyncio.gather(*requests)
         refused = [answer.text for answer in answers if answer.status_code != 200]
         assert refused == [], server.log.read_text()[-3000:]
-        assert server.process.wait(STOP_SECONDS) == 0
+        assert server.process.wait(180) == 0
         gone, alive = psutil.wait_procs(family, timeout=5)
         assert alive == []
         assert len(gone) == len(family)

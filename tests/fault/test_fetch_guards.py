@@ -1,4 +1,4 @@
-"""What a URL may make the server do: read one public https resource, in bounds, and no more."""
+"""A URL can make the server read one public https resource within limits, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bad client, or a bad model, does to the gateway: its own request fails, and no other."""
+"""A bad client or a bad model fails its own request at the gateway, and no other."""
 
 from __future__ import annotations
 

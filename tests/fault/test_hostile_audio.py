@@ -1,4 +1,4 @@
-"""Whatever is sent as audio is decoded, or refused by the right name, within bounds."""
+"""Any input is decoded, or refused with the right error, within limits of time and memory."""
 
 from __future__ import annotations
 

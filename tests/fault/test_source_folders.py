@@ -1,4 +1,4 @@
-"""Checkpoints that are folders: whole, verified as a whole, and never half there."""
+"""Checkpoints that are folders: downloaded and verified as a whole."""
 
 from __future__ import annotations
 

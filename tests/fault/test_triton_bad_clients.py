@@ -1,4 +1,4 @@
-"""What a bad client, or a bad recording, does to a Triton server: its own call fails, no other."""
+"""A bad client or a bad recording fails its own call of a Triton server, and no other."""
 
 from __future__ import annotations
 

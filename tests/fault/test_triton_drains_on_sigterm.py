@@ -1,4 +1,4 @@
-"""SIGTERM under load for `bandstand triton`: what is in flight is answered, nothing is left."""
+"""SIGTERM under load for `bandstand triton`: requests in flight are answered, nothing remains."""
 
 from __future__ import annotations
 

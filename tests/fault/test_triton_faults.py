@@ -1,4 +1,4 @@
-"""What goes wrong around a Triton server stays where it happened, and is told."""
+"""Faults around a Triton server fail only the call concerned, with a clear error."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from bandstand.errors import UnavailableError
 from bandstand.models.installed import MODEL_FILE
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import Settings
-from bandstand.triton.config import parse, to_text
+from bandstand.triton.config import to_text
 from bandstand.triton.environment import environment_key, prepare_environment
 from bandstand.triton.load_rules import ONE_BY_ONE
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
 from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import free_port
+from tests.contract.test_triton_configs import parse
 from tests.triton_serving import (
     EMBEDDED,
     WAVEFORM_MODEL,
@@ -44,11 +45,11 @@ TABLE = np.arange(5, dtype=np.float32)[:, None]
 
 def config(name: str, **changes: Any) -> str:
     """The config of a lookup from `index` (INT64) to `value` (FP32)."""
-    facts = {"input": "index", "kind": "TYPE_INT64", "dims": "1", "output": "value"} | changes
+    fields = {"input": "index", "kind": "TYPE_INT64", "dims": "1", "output": "value"} | changes
     content = f"""
         name: "{name}" backend: "onnxruntime" max_batch_size: 16
-        input {{ name: "{facts["input"]}" data_type: {facts["kind"]} dims: {facts["dims"]} }}
-        output {{ name: "{facts["output"]}" data_type: TYPE_FP32 dims: 1 }}
+        input {{ name: "{fields["input"]}" data_type: {fields["kind"]} dims: {fields["dims"]} }}
+        output {{ name: "{fields["output"]}" data_type: TYPE_FP32 dims: 1 }}
         dynamic_batching {{ max_queue_delay_microseconds: 200000 }}
     """
     return to_text(parse(content))

@@ -1,4 +1,4 @@
-"""Triton may die, hang and come back: the gateway says so, and recovers without a restart."""
+"""Triton dies, hangs and comes back: the gateway reports it, and recovers without a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two servers of one user: neither wipes what the other counts, nor shows it as its own."""
+"""Two servers of one user do not delete or show each other's metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features that librosa made with settings nobody tells are traced back to those settings."""
+"""The diagnosis finds the settings with which librosa computed features."""
 
 from __future__ import annotations
 

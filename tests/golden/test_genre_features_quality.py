@@ -46,9 +46,13 @@ def split(data_dir: Path) -> Split:
 
 
 def test_card_and_checkpoint_say_the_same(checkpoint) -> None:
-    facts = checkpoint.facts
-    assert (facts.name, facts.labels, facts.quality) == (CARD.name, CARD.labels, CARD.quality)
-    assert facts.fitted_to == CARD.source.trained_on
+    metadata = checkpoint.metadata
+    assert (metadata.name, metadata.labels, metadata.quality) == (
+        CARD.name,
+        CARD.labels,
+        CARD.quality,
+    )
+    assert metadata.fitted_to == CARD.source.trained_on
     assert list(CLAIMS) == [FAULT_FILTERED, RANDOM_FOLDS]
 
 

@@ -1,4 +1,4 @@
-"""The shipped recordings: they decode, last and sound as documented, and fit their scores."""
+"""The samples decode, and have the documented length, sound and score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks run and report figures; how good the figures are is not for a test to say."""
+"""The benchmarks run and report figures; the test does not check the figures."""
 
 from __future__ import annotations
 

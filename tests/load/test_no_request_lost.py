@@ -1,4 +1,4 @@
-"""Many requests at once: every one gets an answer, and a refusal is only ever a 429."""
+"""Many concurrent requests: each one gets an answer, and every refusal is a 429."""
 
 from __future__ import annotations
 

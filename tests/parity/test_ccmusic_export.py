@@ -1,4 +1,4 @@
-"""CCMusic's image networks: the picture is what was drawn for them, the graph what torch says."""
+"""CCMusic's image networks: the graph's picture and outputs are those of the reference."""
 
 from __future__ import annotations
 

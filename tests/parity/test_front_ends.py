@@ -111,28 +111,28 @@ def clips(data_dir: Path) -> Callable[[int], Clips]:
     return at
 
 
-def librosa_mel(samples: NDArray[np.float32], facts: LogMelParameters) -> Any:
+def librosa_mel(samples: NDArray[np.float32], parameters: LogMelParameters) -> Any:
     return librosa.feature.melspectrogram(
         y=samples,
-        sr=facts.sample_rate,
-        n_fft=facts.n_fft,
-        hop_length=facts.hop,
-        n_mels=facts.n_mels,
-        fmin=facts.low_hz,
-        fmax=facts.high_hz,
-        htk=facts.mel_scale == "htk",
-        norm="slaney" if facts.area_normalised else None,
-        power=2.0 if facts.spectrum == "power" else 1.0,
-        center=facts.padding != "none",
-        pad_mode=facts.padding if facts.padding != "none" else "constant",
+        sr=parameters.sample_rate,
+        n_fft=parameters.n_fft,
+        hop_length=parameters.hop,
+        n_mels=parameters.n_mels,
+        fmin=parameters.low_hz,
+        fmax=parameters.high_hz,
+        htk=parameters.mel_scale == "htk",
+        norm="slaney" if parameters.area_normalised else None,
+        power=2.0 if parameters.spectrum == "power" else 1.0,
+        center=parameters.padding != "none",
+        pad_mode=parameters.padding if parameters.padding != "none" else "constant",
     ).T
 
 
-def librosa_decibels(samples: NDArray[np.float32], facts: LogMelParameters) -> Any:
-    convert = librosa.power_to_db if facts.spectrum == "power" else librosa.amplitude_to_db
-    reference = np.max if facts.reference == "max" else 1.0
-    mel = librosa_mel(samples, facts)
-    return convert(mel, ref=reference, amin=facts.floor, top_db=facts.dynamic_range_db)
+def librosa_decibels(samples: NDArray[np.float32], parameters: LogMelParameters) -> Any:
+    convert = librosa.power_to_db if parameters.spectrum == "power" else librosa.amplitude_to_db
+    reference = np.max if parameters.reference == "max" else 1.0
+    mel = librosa_mel(samples, parameters)
+    return convert(mel, ref=reference, amin=parameters.floor, top_db=parameters.dynamic_range_db)
 
 
 def differing_bands(ours: Any, expected: Any, relative: float = RELATIVE) -> int:
@@ -155,12 +155,12 @@ def by_torch(module: nn.Module, *inputs: NDArray[Any]) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("case", LOG_MEL)
 def test_decibels_are_librosas(case: str, clips: Callable[[int], Clips]) -> None:
-    facts = LOG_MEL[case]
-    module = LogMel(facts)
-    for name, samples in clips(facts.sample_rate).items():
-        expected = librosa_decibels(samples, facts)
-        assert expected.shape == (facts.frames(len(samples)), facts.n_mels)
-        graph, on_host = by_torch(module, samples[None]), host.log_mel(samples[None], facts)
+    parameters = LOG_MEL[case]
+    module = LogMel(parameters)
+    for name, samples in clips(parameters.sample_rate).items():
+        expected = librosa_decibels(samples, parameters)
+        assert expected.shape == (parameters.frames(len(samples)), parameters.n_mels)
+        graph, on_host = by_torch(module, samples[None]), host.log_mel(samples[None], parameters)
         assert graph.dtype == on_host.dtype == np.float32
         assert np.abs(on_host[0] - expected).max() <= DECIBELS, name
         assert differing_bands(power(graph[0]), power(expected)) == 0, name
@@ -168,38 +168,45 @@ def test_decibels_are_librosas(case: str, clips: Callable[[int], Clips]) -> None
 
 @pytest.mark.parametrize("case", LINEAR)
 def test_bands_without_logarithm_are_librosas(case: str, clips: Callable[[int], Clips]) -> None:
-    facts = LINEAR[case]
-    module = LogMel(facts)
-    for name, samples in clips(facts.sample_rate).items():
-        expected = librosa_mel(samples, facts)
-        exponent = 1 if facts.spectrum == "power" else 2
-        for ours in (by_torch(module, samples[None]), host.log_mel(samples[None], facts)):
+    parameters = LINEAR[case]
+    module = LogMel(parameters)
+    for name, samples in clips(parameters.sample_rate).items():
+        expected = librosa_mel(samples, parameters)
+        exponent = 1 if parameters.spectrum == "power" else 2
+        for ours in (by_torch(module, samples[None]), host.log_mel(samples[None], parameters)):
             assert differing_bands(ours[0] ** exponent, expected**exponent) == 0, name
 
 
 def test_a_tenth_of_a_second_of_drums_has_eighteen_frames() -> None:
-    facts = LINEAR["drum hits"]
+    parameters = LINEAR["drum hits"]
     hit = np.zeros((2, 8820), np.float32)
-    assert by_torch(LogMel(facts), hit).shape == host.log_mel(hit, facts).shape == (2, 18, 128)
+    assert (
+        by_torch(LogMel(parameters), hit).shape
+        == host.log_mel(hit, parameters).shape
+        == (2, 18, 128)
+    )
 
 
 def test_natural_logarithm_with_floor(clips: Callable[[int], Clips]) -> None:
-    facts = LogMelParameters(sample_rate=16_000, n_fft=512, level="natural_log", floor=1e-6)
+    parameters = LogMelParameters(sample_rate=16_000, n_fft=512, level="natural_log", floor=1e-6)
     for samples in clips(16_000).values():
-        expected = np.log(np.maximum(librosa_mel(samples, facts), 1e-6))
-        for ours in (by_torch(LogMel(facts), samples[None]), host.log_mel(samples[None], facts)):
+        expected = np.log(np.maximum(librosa_mel(samples, parameters), 1e-6))
+        for ours in (
+            by_torch(LogMel(parameters), samples[None]),
+            host.log_mel(samples[None], parameters),
+        ):
             np.testing.assert_allclose(ours[0], expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("n_mfcc", [13, 20])
 def test_mfcc_is_librosas(n_mfcc: int, clips: Callable[[int], Clips]) -> None:
-    facts = MfccParameters(sample_rate=22_050, n_mfcc=n_mfcc)
-    module = Mfcc(facts)
+    parameters = MfccParameters(sample_rate=22_050, n_mfcc=n_mfcc)
+    module = Mfcc(parameters)
     # A coefficient is a unit-length sum of all bands' decibels.
-    allowed = 2e-4 * np.sqrt(facts.n_mels)
+    allowed = 2e-4 * np.sqrt(parameters.n_mels)
     for samples in clips(22_050).values():
         expected = librosa.feature.mfcc(y=samples, sr=22_050, n_mfcc=n_mfcc).T
-        for ours in (by_torch(module, samples[None]), host.mfcc(samples[None], facts)):
+        for ours in (by_torch(module, samples[None]), host.mfcc(samples[None], parameters)):
             np.testing.assert_allclose(ours[0], expected, rtol=0, atol=allowed)
 
 
@@ -210,15 +217,15 @@ def test_filter_bank_is_that_of_transformers(seconds: int, data_dir: Path) -> No
     with warnings.catch_warnings():  # two of the lowest bands are narrower than a bin
         warnings.simplefilter("ignore", UserWarning)
         extract = ASTFeatureExtractor()
-    facts = FbankParameters(sample_rate=16_000)
-    in_nats = 2 * facts.std
-    module = Fbank(facts)
+    parameters = FbankParameters(sample_rate=16_000)
+    in_nats = 2 * parameters.std
+    module = Fbank(parameters)
     for name, clip in (made_up(16_000) | real(data_dir, 16_000)).items():
         samples = np.resize(clip, seconds * 16_000)
         expected = extract(samples, sampling_rate=16_000, return_tensors="np")["input_values"][0]
         padded = np.zeros((1, 13 * 16_000), np.float32)
         padded[0, : len(samples)] = samples
-        on_host = host.fbank(samples[None], facts)
+        on_host = host.fbank(samples[None], parameters)
         assert on_host.dtype == np.float32
         assert np.abs(on_host[0] - expected).max() <= FILTER_BANK, name
         whole = by_torch(module, samples[None])[0]
@@ -292,8 +299,13 @@ def test_graph_gives_the_modules_numbers(graph: str, tmp_path: Path) -> None:
 
 def test_parameters_come_from_the_card() -> None:
     mel = card((8000,), front_end=FrontEnd(kind="log_mel", parameters={"n_fft": 512, "hop": 256}))
-    facts = LogMelParameters.from_card(mel)
-    assert (facts.sample_rate, facts.n_fft, facts.hop, facts.bins) == (16_000, 512, 256, 257)
+    parameters = LogMelParameters.from_card(mel)
+    assert (parameters.sample_rate, parameters.n_fft, parameters.hop, parameters.bins) == (
+        16_000,
+        512,
+        256,
+        257,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The Keras networks say the same in Keras on librosa's frames and as graphs of waveforms.
+"""The graphs of waveforms give the outputs of the Keras networks on librosa's frames.
 
 TensorFlow is heavy and stays in a process of its own, `tests/installed_cards.py`, which exports
 both cards and writes down what Keras itself answers.

@@ -1,4 +1,4 @@
-"""A generic mel CNN says the same in its own framework and as a graph, in every form it comes in.
+"""A generic mel CNN gives the same outputs in its framework and as a graph, in every form.
 
 TensorFlow stays in a process of its own.
 """

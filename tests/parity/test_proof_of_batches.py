@@ -1,4 +1,4 @@
-"""A graph whose rows hear their neighbours is refused, however a CPU is to serve its batches."""
+"""A graph whose rows depend on the other rows of a batch is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tagging networks' graphs say what their checkpoints say, of the tags that the cards list."""
+"""The taggers' graphs give the outputs of their checkpoints, for the tags of the cards."""
 
 from __future__ import annotations
 

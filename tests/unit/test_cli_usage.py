@@ -1,4 +1,4 @@
-"""The command line: help, exit codes, what it takes for audio, and how it tells errors."""
+"""The command line: help, exit codes, audio inputs and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which instruments are listed, what is said of their sound, and which model is asked."""
+"""The listed instruments, their kind of sound, and the choice of the model."""
 
 from __future__ import annotations
 

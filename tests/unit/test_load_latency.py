@@ -1,4 +1,4 @@
-"""Latency counts from when a request was due; a run tells failures, faults and a slow generator."""
+"""Latency counts from the due time; a run reports failures, wrong answers and a slow generator."""
 
 from __future__ import annotations
 

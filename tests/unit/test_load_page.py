@@ -1,4 +1,4 @@
-"""The page of a load test stands alone and says what was measured; so does its JSON."""
+"""The page of a load test needs no other files and has the measured figures; so has its JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from prometheus_client import REGISTRY, generate_latest
 
 from bandstand.errors import UnusableRequestError
 from bandstand.telemetry import BATCH_ROWS
-from bandstand_loadtest.clips import ClipFacts
+from bandstand_loadtest.clips import ClipStatistics
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.page import check_can_write, page
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import Run, measure_run
 from bandstand_loadtest.samples import Log, Sample
-from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts
+from bandstand_loadtest.targets.base import Answer, Counters, ServerMetadata
 from bandstand_loadtest.targets.prometheus import read_counters
 from tests.load_tests import clips, plan
 
@@ -64,10 +64,10 @@ def report() -> Report:
     return Report(
         started="2026-01-01 12:00 UTC",
         command="bandstand bench all --server 'http://<host>'",
-        server=ServerFacts("http://host:3000", "HTTP", "1.2.3", "genre_features", "onnxruntime"),
+        server=ServerMetadata("http://host:3000", "HTTP", "1.2.3", "genre_features", "onnxruntime"),
         same_host=True,
         machine=Machine.here(),
-        clips=ClipFacts.of(clips()),
+        clips=ClipStatistics.of(clips()),
         plan=PLAN,
         runs=runs,
         searched=True,
@@ -151,7 +151,7 @@ def test_a_missed_bound_is_told_first(report: Report) -> None:
 
 def test_no_rate_found_fails_a_search(report: Report) -> None:
     assert replace(report, highest_rate=None).misses == [
-        "no rate was found that holds and was confirmed"
+        "no rate was found within the bounds and confirmed"
     ]
 
 
@@ -181,7 +181,7 @@ def test_page_without_answers_can_be_read(report: Report) -> None:
 def test_every_text_is_escaped(report: Report) -> None:
     """Names of models and servers come from elsewhere, and are no part of the page's markup."""
     hostile = "<b onload=x>&"
-    server = ServerFacts(hostile, hostile, hostile, hostile, hostile)
+    server = ServerMetadata(hostile, hostile, hostile, hostile, hostile)
     text = page(replace(report, server=server, command=hostile, started=hostile))
     assert hostile not in text
     assert text.count("&lt;b onload=x&gt;&amp;") == 9

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from bandstand_loadtest.clips import ClipFacts, shuffled
+from bandstand_loadtest.clips import ClipStatistics, shuffled
 from bandstand_loadtest.measure import percentile
 from bandstand_loadtest.schedule import poisson_arrivals
 from tests.load_tests import clips
@@ -64,5 +64,5 @@ def test_percentile_is_by_nearest_rank() -> None:
 
 
 def test_clips_are_counted_by_format_and_length() -> None:
-    facts = ClipFacts.of(clips(3))
-    assert facts == ClipFacts(3, 2.0, 2.0, 6.0, {"wav": 3})
+    statistics = ClipStatistics.of(clips(3))
+    assert statistics == ClipStatistics(3, 2.0, 2.0, 6.0, {"wav": 3})

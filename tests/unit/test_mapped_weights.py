@@ -1,4 +1,4 @@
-"""Weights that are moved into a file are the same weights, and none is lost on the way."""
+"""All weights that are moved into a file stay the same."""
 
 from __future__ import annotations
 

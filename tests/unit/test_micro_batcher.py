@@ -1,4 +1,4 @@
-"""What batching must never do: mix up, reorder, fail a neighbour, or work for nobody."""
+"""Batching never mixes, reorders or fails other submissions, nor computes cancelled ones."""
 
 from __future__ import annotations
 

@@ -1,22 +1,23 @@
-"""`models list` and `models show` on a terminal of 80 columns: all is said, and nothing is cut."""
+"""`models list` and `models show` fit a terminal of 80 columns without truncated text."""
 
 from __future__ import annotations
 
 import io
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
-from bandstand.models.card import Quality, Task, load_cards
-from bandstand.pipelines.answers import ModelSummary
+from bandstand.models.card import Task
 from bandstand_cli.app import app
 from bandstand_cli.models import models_table
+from bandstand_client.contract.models import ModelSummary, Quality
+from harness.cards import load_cards
 
 WIDTH = 80
 LONGEST_NAME = "z" * 64
-STATUSES = get_args(ModelSummary.model_fields["status"].annotation)
+STATUSES = get_args(get_type_hints(ModelSummary)["status"])
 
 
 def summary(name: str, task: str, status: str, version: int | None) -> ModelSummary:
@@ -79,7 +80,7 @@ def test_the_list_is_a_line_a_model_and_names_the_command_that_says_more() -> No
 def test_show_says_the_whole_description(name: str) -> None:
     told = run("show", name)
     assert max(map(len, told)) <= WIDTH
-    assert load_cards()[name].description.split() == _value_of("what it is", told)
+    assert load_cards()[name].description.split() == _value_of("description", told)
 
 
 def _value_of(title: str, told: list[str]) -> list[str]:

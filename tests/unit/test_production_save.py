@@ -1,4 +1,4 @@
-"""What users of a fitted model need: save, load, predict."""
+"""A fitted model can be saved, loaded and used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def saved(tmp_path: Path) -> Path:
 def test_a_loaded_model_answers_as_the_saved_one(tmp_path: Path) -> None:
     original = small_checkpoint()
     loaded = load_checkpoint(save_checkpoint(original, tmp_path))
-    assert loaded.facts == original.facts
+    assert loaded.metadata == original.metadata
     wanted = logits_of(original.model, TABLE.features)
     np.testing.assert_array_equal(logits_of(loaded.model, TABLE.features), wanted)
 
@@ -43,11 +43,11 @@ def test_equal_models_give_equal_bytes_under_new_versions(tmp_path: Path) -> Non
     assert save_checkpoint(checkpoint, tmp_path).name == "genre_features-v4.safetensors"
 
 
-def test_the_facts_are_in_the_header(saved: Path) -> None:
+def test_the_metadata_is_in_the_header(saved: Path) -> None:
     with safe_open(saved, framework="np") as file:
-        facts = json.loads(file.metadata()["bandstand"])
+        saved = json.loads(file.metadata()["bandstand"])
         assert set(file.keys()) > {"scaler.mean", "scaler.turn", "members.1.8.bias"}
-    assert facts["labels"] == list(CLASSES)
+    assert saved["labels"] == list(CLASSES)
 
 
 def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
     starts = set()
     for length in range(0, 257, 8):
         original = small_checkpoint()
-        facts = original.facts.model_copy(update={"fitted_to": "x" * length})
-        path = save_checkpoint(replace(original, facts=facts), tmp_path)
-        assert load_checkpoint(path).facts == facts
+        metadata = original.metadata.model_copy(update={"fitted_to": "x" * length})
+        path = save_checkpoint(replace(original, metadata=metadata), tmp_path)
+        assert load_checkpoint(path).metadata == metadata
         starts.add(path.read_bytes()[0])
     assert 0x80 in starts
 

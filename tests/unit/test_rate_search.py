@@ -1,4 +1,4 @@
-"""The search for the highest rate closes in on what a server can do, and believes no lucky run."""
+"""The search for the highest rate converges, and confirms its result."""
 
 from __future__ import annotations
 

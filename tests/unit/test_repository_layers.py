@@ -1,4 +1,4 @@
-"""The embedded models lie under a repository of one's own, and are never written to."""
+"""The embedded models are a layer below the user's repository, and are never changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory shared with Triton is given out without overlaps, and all of it comes back."""
+"""Memory shared with Triton is allocated without overlaps, and all of it is freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is packed comes out the same, uncopied; what is no block is refused."""
+"""Packed arrays are unpacked unchanged and without a copy; other bytes are refused."""
 
 from __future__ import annotations
 

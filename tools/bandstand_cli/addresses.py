@@ -9,7 +9,7 @@ def http_url(url: str | None) -> str | None:
     """Return an http(s) address.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not one.
     """
     if url is not None and not url.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{url!r} does not look like http://127.0.0.1:3000")

@@ -1,4 +1,4 @@
-"""The commands, their options and their help; what they do is imported when they run."""
+"""The commands, their options and their help; their code is imported when they run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typer.core import TyperGroup
 from bandstand import __version__
 from bandstand.models.precision import WeightPrecision
 from bandstand_cli.addresses import server_address
-from bandstand_cli.failures import told
+from bandstand_cli.failures import report_failure
 from bandstand_cli.operation_commands import Server, add_operation_commands
 from bandstand_cli.train_command import train_app
 
 
 class _Commands(TyperGroup):
-    """Tells errors in one line; a traceback is for those who ask for it."""
+    """Prints errors in one line; with `--debug` as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        with told(debug=ctx.params["debug"]):
+        with report_failure(debug=ctx.params["debug"]):
             return super().invoke(ctx)
 
 
@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(no_args_is_help=True, help="What models there are, and getting more.")
+models_app = typer.Typer(no_args_is_help=True, help="List, install and change models.")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 
@@ -53,11 +53,11 @@ def bandstand(
         bool, typer.Option("--debug", help="Show tracebacks (BANDSTAND_LOG_LEVEL=DEBUG does too).")
     ] = False,
 ) -> None:
-    """Hears what genre music is, and more: here, or as a server.
+    """Serves music models: genre, instruments and audio features of recordings.
 
-    [cyan]bandstand classify song.mp3[/cyan]      the genre of a song, without a server
+    [cyan]bandstand classify song.mp3[/cyan]      the genre of a recording, without a server
 
-    [cyan]bandstand serve[/cyan]                  the same over HTTP, at http://127.0.0.1:3000
+    [cyan]bandstand serve[/cyan]                  a server at http://127.0.0.1:3000
 
     Settings are environment variables, BANDSTAND_…
     """
@@ -82,27 +82,27 @@ def serve(
     ] = None,
     log_format: Annotated[
         Literal["json", "text"] | None,
-        typer.Option(show_default="json", help="For programs, or for people."),
+        typer.Option(show_default="json", help="JSON, or text for people."),
     ] = None,
     sample: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            show_default="with --log-format text: one that comes with Bandstand",
-            help="Answer this recording once, when ready.",
+            show_default="with --log-format text: a sample of Bandstand",
+            help="Classify this recording once the server is ready.",
         ),
     ] = None,
 ) -> None:
     """Serve the models over HTTP until Ctrl-C or SIGTERM.
 
-    [cyan]bandstand serve[/cyan]                               its /docs tell what it answers
+    [cyan]bandstand serve[/cyan]                               its API is described at /docs
 
     [cyan]bandstand serve --host 0.0.0.0 --port 8080[/cyan]    for other machines too
 
     [cyan]bandstand serve --log-format text[/cyan]             with logs for people
 
-    Every option is a setting as well (BANDSTAND_PORT=8080); the option wins.
+    Every option is also a setting (BANDSTAND_PORT=8080); the option has precedence.
     """
     from bandstand_cli.server import run_server
 
@@ -132,22 +132,21 @@ def triton(
     ] = None,
     model_control: Annotated[
         Literal["explicit", "none", "poll"],
-        typer.Option(help="Loaded and unloaded by clients, never, or as the repository changes."),
+        typer.Option(help="Models change by clients' requests, never, or with the repository."),
     ] = "explicit",
     prepare_only: Annotated[
         bool, typer.Option("--prepare-only", help="Install the server and write its configs.")
     ] = False,
     docker: Annotated[
-        bool, typer.Option("--docker", help="Show how to run NVIDIA's image instead.")
+        bool, typer.Option("--docker", help="Print the commands for NVIDIA's image instead.")
     ] = False,
 ) -> None:
     """Serve the models with NVIDIA Triton: KServe v2 over gRPC and HTTP, until Ctrl-C.
 
-    [cyan]bandstand triton[/cyan]                    a real server, no container needed
+    [cyan]bandstand triton[/cyan]                    a server without a container
+    [cyan]bandstand triton --docker[/cyan]           commands for NVIDIA's image, with GPUs
 
-    [cyan]bandstand triton --docker[/cyan]           the same on GPUs, in NVIDIA's image
-
-    The first time, the server is installed into an environment of its own (some 200 MB).
+    The first start installs the server into a separate environment (about 200 MB).
     """
     from bandstand_cli import triton as command
 
@@ -179,30 +178,33 @@ def diagnose(
     features: Annotated[
         Path,
         typer.Option(
-            exists=True, dir_okay=False, metavar="FILE.npy", help="What the model was trained on."
+            exists=True,
+            dir_okay=False,
+            metavar="FILE.npy",
+            help="Features from the model's training.",
         ),
     ],
     audio: Annotated[
         Path,
         typer.Option(
-            exists=True, dir_okay=False, metavar="FILE", help="The recording they were made of."
+            exists=True, dir_okay=False, metavar="FILE", help="The recording of these features."
         ),
     ],
     plot: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, metavar="OUT.png", help="Draw both, and the difference."),
+        typer.Option(dir_okay=False, metavar="OUT.png", help="Draw both and their difference."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Find out whether a card's front end makes the features that its model was trained on.
+    """Check whether a card's front end produces the features that its model was trained on.
 
     [cyan]bandstand diagnose tags_msd --features song.npy --audio song.mp3[/cyan]
 
     [cyan]bandstand diagnose card.yaml --features song.npy --audio song.mp3 --plot song.png[/cyan]
 
-    Where it does not, the usual settings are tried, and the lines of the card to change shown.
+    If it does not, the command tries the usual settings and prints the lines of the card to change.
 
-    Exit code: 0 when it does, 1 when it does not or something failed, 2 when the command was wrong.
+    Exit code: 0 if it does, 1 if it does not or an error occurred, 2 if the command was wrong.
     """
     from bandstand_cli.diagnose import run
 
@@ -213,13 +215,13 @@ def diagnose(
 def bench(
     scenario: Annotated[
         Literal["single-stream", "server", "offline", "sweep", "all"],
-        typer.Argument(help="What the load looks like."),
+        typer.Argument(help="The kind of load."),
     ],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="RECORDING…",
-            show_default="the samples that come with Bandstand",
+            show_default="the samples of Bandstand",
             help="Audio files, or directories of them.",
         ),
     ] = None,
@@ -229,69 +231,70 @@ def bench(
         typer.Option(
             metavar="URL",
             callback=server_address,
-            help="Bandstand (http, https) or Triton (grpc, grpcs); a key comes from "
+            help="Bandstand (http, https) or Triton (grpc, grpcs); the key is read from "
             "BANDSTAND_API_KEY.",
         ),
     ] = "http://127.0.0.1:3000",
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The model to ask (`bandstand models list`)."),
+        typer.Option("--model", "-m", help="The model's name (see `bandstand models list`)."),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(min=0.05, help="server: requests a second; with --find, the first to try."),
     ] = None,
     find: Annotated[
-        bool, typer.Option("--find", help="server: search for the highest rate that holds.")
+        bool, typer.Option("--find", help="server: search the highest rate within the bound.")
     ] = False,
     p99_ms: Annotated[
         float, typer.Option("--p99-ms", min=0.1, help="server: highest p99 latency.")
     ] = 500.0,
     levels: Annotated[
-        str, typer.Option(metavar="N,N,…", help="sweep: requests under way at a time.")
+        str, typer.Option(metavar="N,N,…", help="sweep: requests in flight.")
     ] = "1,2,4,8,16,32",
-    in_flight: Annotated[
-        int, typer.Option(min=1, help="offline: requests under way at a time.")
-    ] = 16,
+    in_flight: Annotated[int, typer.Option(min=1, help="offline: requests in flight.")] = 16,
     seconds: Annotated[float, typer.Option(min=0.1, help="Shortest duration of a run.")] = 20.0,
-    requests: Annotated[int, typer.Option(min=1, help="Least number of requests in a run.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the order of recordings and of arrivals.")] = 0,
+    requests: Annotated[
+        int, typer.Option(min=1, help="Smallest number of requests in a run.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the order of recordings and of the arrivals.")
+    ] = 0,
     late_share: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of requests that may be sent late."),
+        typer.Option(min=0, max=1, help="Allowed share of requests that are sent late."),
     ] = 0.05,
     allow_cache: Annotated[
-        bool, typer.Option("--allow-cache", help="Measure answers from the server's caches, too.")
+        bool, typer.Option("--allow-cache", help="Allow answers from the server's caches.")
     ] = False,
     json: Annotated[
-        Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write every figure.")
+        Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write all figures as JSON.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write a page with charts.")
     ] = None,
 ) -> None:
-    """Test a running server under load, in the shapes of MLPerf inference.
+    """Test a running server under load, with the scenarios of MLPerf inference.
 
-    [cyan]bandstand bench single-stream[/cyan]                one at a time: its p90
+    [cyan]bandstand bench single-stream[/cyan]                one request at a time: p90
 
     [cyan]bandstand bench server --rate 5 --p99-ms 800[/cyan] random arrivals, bounded p99
 
-    [cyan]bandstand bench server --find ~/Music[/cyan]        the highest rate that holds
+    [cyan]bandstand bench server --find ~/Music[/cyan]        the highest rate within the bound
 
     [cyan]bandstand bench offline --in-flight 32[/cyan]       seconds of audio a second
 
     [cyan]bandstand bench sweep --levels 1,4,16[/cyan]        latency over throughput
 
-    [cyan]bandstand bench all --html page.html[/cyan]         all of it, as a page
+    [cyan]bandstand bench all --html page.html[/cyan]         all scenarios, as a page
 
     [cyan]bandstand bench sweep --server grpc://127.0.0.1:8001[/cyan]
 
-    Start the server with BANDSTAND_FEATURE_CACHE_ENTRIES=0: its cache would be measured instead.
+    Start the server with BANDSTAND_FEATURE_CACHE_ENTRIES=0; otherwise its cache is measured.
+    Every answer is compared with that of the same model in process, in f32.
 
-    Every answer is compared with what the same model says in process, in f32.
-
-    Exit code: 0, 1 when a bound or 99 % accuracy is missed or a request failed, 2 when the command
-    was wrong.
+    Exit code: 0; 1 if a bound or 99 % accuracy is missed or a request failed; 2 if the command was
+    wrong.
     """
     from bandstand.pipelines.genre import DEFAULT_MODEL
     from bandstand_cli import bench
@@ -322,7 +325,7 @@ def models_list(
 
     [cyan]bandstand models list[/cyan]
 
-    [cyan]bandstand models list --server http://127.0.0.1:3000[/cyan]    what a server has
+    [cyan]bandstand models list --server http://127.0.0.1:3000[/cyan]    the models of a server
     """
     from bandstand_cli import models
 
@@ -331,11 +334,11 @@ def models_list(
 
 @models_app.command("show")
 def models_show(
-    name: Annotated[str, typer.Argument(help="As `bandstand models list` has it.")],
+    name: Annotated[str, typer.Argument(help="The model's name (see `bandstand models list`).")],
     server: Server = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show one model: what it is, where it comes from, how good it is, the proof of its export.
+    """Show one model: its description, source, quality, and the proof of its export.
 
     [cyan]bandstand models show genre_features[/cyan]
     """
@@ -345,12 +348,13 @@ def models_show(
 
 
 OneModel = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="As `bandstand models list` has it.")
+    str | None,
+    typer.Argument(metavar="NAME", help="The model's name (see `bandstand models list`)."),
 ]
-AllModels = Annotated[bool, typer.Option("--all", help="Every model there is a card of.")]
+AllModels = Annotated[bool, typer.Option("--all", help="All models that have a card.")]
 AllowUnverified = Annotated[
     bool,
-    typer.Option("--allow-unverified", help="Take a checkpoint that no sha256 vouches for."),
+    typer.Option("--allow-unverified", help="Accept a checkpoint without a known sha256."),
 ]
 
 
@@ -361,15 +365,15 @@ def models_pull(
     everything: AllModels = False,
     allow_unverified: AllowUnverified = False,
 ) -> None:
-    """Get a model's checkpoint, export it, prove the export, and install it.
+    """Download a model's checkpoint, export it, prove the export, and install it.
 
     [cyan]bandstand models pull genre_mfcc_cnn[/cyan]
 
     [cyan]bandstand models pull --all[/cyan]
 
-    A download that was cut off goes on where it stopped. What is installed already is left alone.
+    An interrupted download continues where it stopped. Models that are installed are not changed.
 
-    Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
+    Exit code: 0; 1 if a model failed (it is not installed); 2 if the command was wrong.
     """
     from bandstand_cli import install
 
@@ -384,15 +388,16 @@ def models_export(
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH|HUB_ID", help="This checkpoint; by itself, the card's, if it is here."
+            metavar="PATH|HUB_ID",
+            help="A checkpoint; default: the card's, if it is on this machine.",
         ),
     ] = None,
-    precision: Annotated[WeightPrecision, typer.Option(help="Of the weights.")] = "fp32",
+    precision: Annotated[WeightPrecision, typer.Option(help="Precision of the weights.")] = "fp32",
     allow_unverified: AllowUnverified = False,
 ) -> None:
-    """Export a checkpoint that is here, prove the export, and install it as a new version.
+    """Export a local checkpoint, prove the export, and install it as a new version.
 
-    [cyan]bandstand models export --all[/cyan]    whatever is in the cache or the data folder
+    [cyan]bandstand models export --all[/cyan]    all checkpoints in the cache or the data folder
 
     [cyan]bandstand models export genre_mfcc_cnn --checkpoint genre_classifier.keras[/cyan]
 
@@ -400,7 +405,7 @@ def models_export(
 
     [cyan]bandstand models export genre_mfcc_cnn --checkpoint me/mine --allow-unverified[/cyan]
 
-    Exit code: 0, 1 when something failed (nothing of it is kept), 2 when the command was wrong.
+    Exit code: 0; 1 if a model failed (it is not installed); 2 if the command was wrong.
     """
     from bandstand_cli import install
 
@@ -410,10 +415,11 @@ def models_export(
 
 @models_app.command("remove")
 def models_remove(
-    name: Annotated[str, typer.Argument(help="As `bandstand models list` has it.")],
+    name: Annotated[str, typer.Argument(help="The model's name (see `bandstand models list`).")],
     *,
     version: Annotated[
-        int | None, typer.Option(min=1, show_default="all of them", help="This version only.")
+        int | None,
+        typer.Option(min=1, show_default="all versions", help="Remove only this version."),
     ] = None,
 ) -> None:
     """Remove a model from this installation.
@@ -433,12 +439,14 @@ Serving = Annotated[
         "--server",
         metavar="URL",
         callback=server_address,
-        help="Bandstand (http, https; its administrator's key comes from BANDSTAND_API_KEY), or a "
+        help="Bandstand (http, https; with its administrator's key in BANDSTAND_API_KEY), or a "
         "Triton server of this repository (grpc, grpcs).",
     ),
 ]
 _OWN_SERVER = "http://127.0.0.1:3000"
-Served = Annotated[str, typer.Argument(metavar="NAME", help="As `bandstand models list` has it.")]
+Served = Annotated[
+    str, typer.Argument(metavar="NAME", help="The model's name (see `bandstand models list`).")
+]
 
 
 @models_app.command("load")
@@ -450,7 +458,7 @@ def models_load(
     ] = None,
     server: Serving = _OWN_SERVER,
 ) -> None:
-    """Have a running server serve a model, or another version of it; no request is lost.
+    """Load a model, or another version of it, in a running server; no request is lost.
 
     [cyan]bandstand models load genre_features[/cyan]                the newest version
 
@@ -465,7 +473,7 @@ def models_load(
 
 @models_app.command("unload")
 def models_unload(name: Served, *, server: Serving = _OWN_SERVER) -> None:
-    """Have a running server serve a model no more, once what was begun is answered.
+    """Unload a model from a running server, after its requests in flight are finished.
 
     [cyan]bandstand models unload genre_mfcc_cnn[/cyan]
     """
@@ -476,7 +484,7 @@ def models_unload(name: Served, *, server: Serving = _OWN_SERVER) -> None:
 
 @models_app.command("rollback")
 def models_rollback(name: Served, *, server: Serving = _OWN_SERVER) -> None:
-    """Have a running server go back to the version before the one it serves.
+    """Load the version before the served one in a running server.
 
     [cyan]bandstand models rollback genre_features[/cyan]
     """

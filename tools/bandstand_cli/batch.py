@@ -1,4 +1,4 @@
-"""Many recordings through one engine: bounded, with progress, past the bad ones."""
+"""One operation for many recordings: limited concurrency, a progress bar, and error handling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Answer]):
-    """What became of one recording; either `answer` or `failure` is None."""
+    """The result of one recording; either `answer` or `failure` is None."""
 
     recording: Recording
     answer: Answer | None
@@ -35,16 +35,16 @@ async def answer_all(
     progress: bool,
     debug: bool,
 ) -> AsyncGenerator[Outcome[Answer], None]:
-    """Yield the outcome of every recording as it finishes, `concurrency` of them under way.
+    """Yield the outcome of every recording as it finishes, with `concurrency` of them in progress.
 
-    After a failure that would befall all others too, nothing more is begun.
+    After a failure that concerns all recordings, no more are started.
 
     Args:
-        recordings: what to work on.
-        ask: answers one.
-        concurrency: how many at once.
+        recordings: the inputs.
+        ask: computes the answer of one recording.
+        concurrency: maximum number in progress.
         progress: show a bar on standard error.
-        debug: let a fault of ours pass as it is, instead of as an outcome.
+        debug: raise internal errors instead of yielding them as outcomes.
     """
     bar = Progress(
         TextColumn("{task.description}"),
@@ -54,7 +54,7 @@ async def answer_all(
         console=Console(stderr=True),
         transient=True,
         disable=not progress,
-        # Rich would send what we print for programs to the bar's stream, standard error.
+        # Otherwise Rich redirects our output for programs to the bar's stream, standard error.
         redirect_stdout=False,
         redirect_stderr=False,
     )
@@ -76,6 +76,6 @@ async def answer_all(
 
 
 def wants_progress(recordings: list[Recording], streams_to_stdout: bool) -> bool:
-    """Whether a bar helps: several recordings, a terminal, and no lines that would run into it."""
+    """Whether to show a bar: for several recordings, in a terminal, without other output."""
     collides = streams_to_stdout and sys.stdout.isatty()
     return len(recordings) > 1 and sys.stderr.isatty() and not collides

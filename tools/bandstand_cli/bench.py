@@ -26,12 +26,12 @@ def run(
 
     Args:
         inputs: files and folders of recordings; none: the samples.
-        options: what is tested, and how.
+        options: of the load test.
         json: a file to write.
         html: a file to write.
 
     Raises:
-        typer.BadParameter: options that do not go together, or inputs that are no recordings.
+        typer.BadParameter: options that cannot be combined, or inputs that are not recordings.
     """
     try:
         options.check()

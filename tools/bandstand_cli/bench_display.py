@@ -1,4 +1,4 @@
-"""A load test in a terminal: how it goes while it runs, and what came of it."""
+"""A load test in a terminal: its progress and its report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bandstand_cli.display import show
-from bandstand_loadtest.figures import RUN_COLUMNS, run_row, said
+from bandstand_loadtest.figures import RUN_COLUMNS, format_figure, run_row
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.samples import Sample
 from bandstand_loadtest.scenarios import Observer
@@ -24,7 +24,7 @@ _REDRAW_SECONDS = 0.25  # drawing takes CPU time from the load
 
 
 class BenchProgress:
-    """One line on standard error: what runs, how far it is, how the last requests went."""
+    """One line on standard error: the current run, its progress, the latest latencies."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -56,12 +56,12 @@ class BenchProgress:
         self._bar.stop()
 
     def _prepares(self, clips: int) -> None:
-        """Show that reference answers are being made."""
+        """Show that reference answers are computed."""
         self._bar.reset(self._task, total=clips, description="reference answers", news="")
         self._bar.refresh()
 
     def _prepared(self) -> None:
-        """Show that one more is made."""
+        """Count one more reference answer."""
         self._bar.advance(self._task)
         self._bar.refresh()
 
@@ -84,14 +84,14 @@ class BenchProgress:
         failed = f", {self._failed} failed" if self._failed else ""
         news = (
             f"{self._finished} requests, {self._finished / elapsed:.1f} a second, "
-            f"p50 {said(p50)} ms, p99 {said(p99)} ms{failed}"
+            f"p50 {format_figure(p50)} ms, p99 {format_figure(p99)} ms{failed}"
         )
         self._bar.update(self._task, completed=min(elapsed, self._seconds), news=news)
         self._bar.refresh()
 
 
 def show_report(report: Report) -> None:
-    """Print the runs as a table, and what does not hold."""
+    """Print the runs as a table, and the missed bounds."""
     table = Table(box=None, pad_edge=False)
     for i, column in enumerate(RUN_COLUMNS):
         first = i == 0
@@ -114,5 +114,5 @@ def show_report(report: Report) -> None:
 def _show_highest(report: Report) -> None:
     bound = report.plan.bounds.p99_ms
     if report.highest_rate is not None and bound is not None:
-        rate = said(report.highest_rate)
-        show(f"highest rate with p99 at most {said(bound)} ms: {rate} requests a second")
+        rate = format_figure(report.highest_rate)
+        show(f"highest rate with p99 at most {format_figure(bound)} ms: {rate} requests a second")

@@ -1,4 +1,4 @@
-"""The commands that change what a running server serves: `models load | unload | rollback`."""
+"""The commands that change a running server's models: `models load | unload | rollback`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from bandstand_client.http import Bandstand
 
 
 def load(server: str, name: str, version: int | None) -> None:
-    """Have a version served; None: the newest."""
+    """Load a version; None: the newest."""
     with _control(server) as control:
         control.load(name, version)
-        _tell(name, control)
+        _show_versions(name, control)
 
 
 def unload(server: str, name: str) -> None:
-    """Have a model served no more."""
+    """Unload a model."""
     with _control(server) as control:
         control.unload(name)
-        _tell(name, control)
+        _show_versions(name, control)
 
 
 def roll_back(server: str, name: str) -> None:
-    """Have the version before the one that is served, served again.
+    """Load the version before the served one.
 
     Raises:
         ModelNotInstalledError: there is none before it.
@@ -45,18 +45,18 @@ def roll_back(server: str, name: str) -> None:
         if not older:
             raise ModelNotInstalledError(f"{name} has no version before {served or 'any'}")
         control.load(name, max(older))
-        _tell(name, control)
+        _show_versions(name, control)
 
 
 class _Control(Protocol):
-    """A running server that models can be changed on."""
+    """A running server whose models can be changed."""
 
     def load(self, name: str, version: int | None) -> None: ...
 
     def unload(self, name: str) -> None: ...
 
     def versions(self, name: str) -> tuple[int | None, tuple[int, ...]]:
-        """Return the version that is served, and those that are installed."""
+        """Return the served version, and the installed ones."""
         ...
 
 
@@ -81,7 +81,7 @@ class _Gateway:
 
 
 class _Triton:
-    """A Triton server of this machine's repository; its configs say which version is served."""
+    """A Triton server of this machine's repository; its configs select the version."""
 
     def __init__(self, client: BandstandGrpc) -> None:
         self._client = client
@@ -128,7 +128,7 @@ def _control(server: str) -> Iterator[_Control]:
         yield _Triton(triton)
 
 
-def _tell(name: str, control: _Control) -> None:
+def _show_versions(name: str, control: _Control) -> None:
     served, installed = control.versions(name)
     state = "is not served" if served is None else f"serves version {served}"
     typer.echo(f"{name} {state}; installed: {', '.join(map(str, installed)) or 'none'}")

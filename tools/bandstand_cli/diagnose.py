@@ -1,4 +1,4 @@
-"""The command `diagnose`: training features beside what a card's front end makes of the audio."""
+"""The command `diagnose`: compares training features with those of a card's front end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STYLES: dict[Verdict, str] = {
 
 
 def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: bool) -> None:
-    """Diagnose, show, and end with exit code 1 where the card does not make the features.
+    """Diagnose, print, and end with exit code 1 if the card does not produce the features.
 
     Raises:
         BandstandError: the card, the features or the audio cannot be used.
@@ -47,34 +47,34 @@ def run(card: str, features: Path, audio: Path, plot: Path | None, *, as_json: b
     if plot is not None:
         check_can_draw()
     if card.endswith((".yaml", ".yml")):
-        facts = load_card(Path(card))
+        model_card = load_card(Path(card))
     else:
-        facts = Catalogue.from_settings(get_settings()).card(card)
-    read_front_end(facts)  # before the audio is decoded, say that it cannot be compared
+        model_card = Catalogue.from_settings(get_settings()).card(card)
+    read_front_end(model_card)  # raise before decoding if the card cannot be compared
     training = load_features(features)
     waveform = decode(audio.read_bytes(), DecodeLimits.from_settings(get_settings()))
-    found = diagnose(training, waveform, facts)
+    found = diagnose(training, waveform, model_card)
     if plot is not None:
         draw(found, plot)
     if as_json:
         sys.stdout.write(
-            json.dumps(plain_values(found, facts), indent=2, ensure_ascii=False) + "\n"
+            json.dumps(plain_values(found, model_card), indent=2, ensure_ascii=False) + "\n"
         )
     else:
-        show(_page(found, facts))
+        show(_page(found, model_card))
     if found.verdict != "card_explains":
         raise typer.Exit(EXIT_FAILED)
 
 
 def _page(found: Diagnosis, card: Card) -> RenderableType:
-    parts: list[RenderableType] = [_facts(found), _heading("Settings tried, best first")]
+    parts: list[RenderableType] = [_summary(found), _heading("Settings tried, best first")]
     parts.append(_candidates(found.candidates))
     parts.append(Padding(Text(verdict_words(found), style=_STYLES[found.verdict]), (1, 0, 0, 0)))
     lines = card_lines(found.changes, card.front_end.kind)
     if lines:
         parts += [_heading(f"Lines of the card {card.name} to change"), Text(lines)]
     if found.outside_the_card:
-        parts.append(_heading("What no line of a card can say"))
+        parts.append(_heading("Settings that a card has no field for"))
         parts += [Text(f"- {words}") for words in found.outside_the_card]
     if found.undetermined:
         parts.append(_heading("Not told apart by this clip"))
@@ -83,9 +83,7 @@ def _page(found: Diagnosis, card: Card) -> RenderableType:
             for name, values in found.undetermined.items()
         ]
     if found.proof is not None:
-        words = (
-            f"Made again by the front end that serves, with all this: residual {found.proof:.2g}"
-        )
+        words = f"Computed again by the serving front end: residual {found.proof:.2g}"
         parts.append(Padding(Text(words, style="dim"), (1, 0, 0, 0)))
     return Group(*parts)
 
@@ -94,7 +92,7 @@ def _heading(text: str) -> RenderableType:
     return Padding(Text(text, style="bold"), (1, 0, 0, 0))
 
 
-def _facts(found: Diagnosis) -> RenderableType:
+def _summary(found: Diagnosis) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     table.add_column("", style="dim", no_wrap=True)
     sides = (found.training, found.serving)
@@ -115,7 +113,7 @@ def _facts(found: Diagnosis) -> RenderableType:
 
 
 def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
-    """The best setting in full; of others, what differs from it; its equals marked."""
+    """The best setting in full, the differences of the others, and a mark for equal ones."""
     table = Table(box=None, pad_edge=False)
     for title in ("residual", "frames", ""):
         table.add_column(title, no_wrap=True, justify="right")
@@ -133,7 +131,7 @@ def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
             "=" if each.indistinguishable else "",
             ", ".join(filter(None, own.values())) if first else f"but {', '.join(different)}",
         )
-    return Group(table, Text("=: as good as the best, as far as this clip can tell", "dim"))
+    return Group(table, Text("=: equal to the best, within the precision of this clip", "dim"))
 
 
 def _described(setting: Setting) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What charts and tables in a terminal have in common."""
+"""Common parts of charts and tables in a terminal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def show(content: RenderableType) -> None:
 
 
 def title(recording: Recording, audio: AudioMetadata) -> Text:
-    """Return the first line: what was listened to."""
+    """Return the first line: the recording."""
     line = Text(recording.label, style="bold")
     metadata = f"  {audio.duration_seconds:.1f} s at {audio.sample_rate} Hz"
     line.append(metadata, style="not bold dim")
     if audio.truncated:
-        line.append("  (breaks off before its end)", style="not bold yellow")
+        line.append("  (truncated: shorter than its header says)", style="not bold yellow")
     return line
 
 
 def footer(text: str, timings_ms: dict[str, float]) -> Text:
-    """Return the last line: `text`, and how long it took."""
+    """Return the last line: `text` and the time."""
     total = timings_ms.get("total")
     return Text(text if total is None else f"{text}, {total:.0f} ms", style="dim")

@@ -1,4 +1,4 @@
-"""Who answers a command: this process, or a server; the commands cannot tell which."""
+"""The engine of a command: this process or a server, with the same interface."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bandstand_client.http import AsyncBandstand
 
 @asynccontextmanager
 async def open_engine(server: str | None) -> AsyncIterator[AnswersAsync]:
-    """Yield what answers operations: this process, or the server at that URL."""
+    """Yield the engine: this process, or the server at that URL."""
     if server is None:
-        from bandstand.operations.local import LocalBandstand  # asking a server takes no runtime
+        from bandstand.operations.local import LocalBandstand  # with a server no runtime is needed
 
         async with LocalBandstand() as here:
             yield here

@@ -1,4 +1,4 @@
-"""Errors as the command line tells them: one line, its type, and what to do about it."""
+"""Errors on the command line: one line with the type and the remedy."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bandstand_client.errors import BandstandClientError
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 _ADVICE = {
-    "checksum_mismatch": "`--allow-unverified` takes a checkpoint that no sha256 vouches for",
-    "audio_too_long": "raise BANDSTAND_MAX_AUDIO_SECONDS where the model runs",
+    "checksum_mismatch": "`--allow-unverified` accepts a checkpoint without a known sha256",
+    "audio_too_long": "raise BANDSTAND_MAX_AUDIO_SECONDS of the process that runs the model",
     "connection_failed": "is a server running there? `bandstand serve` starts one",
-    "connect_timeout": "is the address right, and may it be reached from here?",
+    "connect_timeout": "check the address, and whether it can be reached from this machine",
     "model_not_found": "`bandstand models list` shows every model",
     "overloaded": "try again shortly, or with fewer `--concurrency`",
-    "payload_too_large": "raise BANDSTAND_MAX_UPLOAD_BYTES where the model runs",
+    "payload_too_large": "raise BANDSTAND_MAX_UPLOAD_BYTES of the process that runs the model",
     "read_timeout": "try again with fewer `--concurrency`",
     "unauthorized": "put the server's key in BANDSTAND_API_KEY",
 }
-# These would befall every other recording just the same.
+# Failures that would concern every other recording too.
 _HOPELESS = frozenset(
     {"connection_failed", "connect_timeout", "unauthorized", "bad_card", "model_mismatch"}
     | {"model_not_found", "model_not_installed", "unusable_request", "not_found"}
@@ -35,19 +35,19 @@ _HOPELESS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong: for people, and by the stable name of its kind."""
+    """An error: a message for people, and its stable type."""
 
     message: str
     error_type: str
 
     @property
     def stops_everything(self) -> bool:
-        """Whether there is no use in going on with other recordings."""
+        """Whether other recordings would fail too."""
         return self.error_type in _HOPELESS
 
     @property
     def advice(self) -> str | None:
-        """What to do about it."""
+        """The remedy."""
         return _ADVICE.get(self.error_type)
 
 
@@ -64,12 +64,13 @@ def failure_of(error: Exception) -> Failure:
         name = "_".join(map(str, first["loc"])).upper().removeprefix("BANDSTAND_")
         return Failure(f"BANDSTAND_{name}: {first['msg']}", "bad_setting")
     return Failure(
-        f"{type(error).__name__}: {error} (a fault of ours; --debug shows where)", "internal_error"
+        f"{type(error).__name__}: {error} (an internal error; --debug shows the traceback)",
+        "internal_error",
     )
 
 
 def show_failure(failure: Failure, subject: str | None = None, *, advise: bool = True) -> None:
-    """Print a failure to standard error; `subject` is the recording it befell."""
+    """Print a failure to standard error; `subject` is its recording."""
     line = Text("error: ", style="bold red")
     if subject is not None:
         line.append(f"{subject}: ", style="bold default")
@@ -83,8 +84,8 @@ def show_failure(failure: Failure, subject: str | None = None, *, advise: bool =
 
 
 @contextmanager
-def told(*, debug: bool) -> Iterator[None]:
-    """Turn what a command raises into one line and an exit code; where debugging, let it pass."""
+def report_failure(*, debug: bool) -> Iterator[None]:
+    """Print an exception of a command in one line and set the exit code; with `debug` raise it."""
     try:
         yield
     except (typer.Exit, typer.Abort):
@@ -99,7 +100,7 @@ def told(*, debug: bool) -> Iterator[None]:
 
 
 def debugging(asked: bool) -> bool:
-    """Whether tracebacks are wanted: asked for, or by the log level of the settings."""
+    """Whether to show tracebacks: by the option, or by the log level of the settings."""
     from pydantic import ValidationError
 
     from bandstand.settings import get_settings
@@ -111,5 +112,5 @@ def debugging(asked: bool) -> bool:
 
 
 def _is_of_the_command_line(error: Exception) -> bool:
-    """Typer tells wrong usage itself; a reader that left the pipe is told nothing."""
+    """Typer prints usage errors itself; a closed pipe needs no message."""
     return isinstance(error, BrokenPipeError) or hasattr(error, "exit_code")

@@ -1,4 +1,4 @@
-"""What the arguments of a command stand for: files, the audio in directories, URLs."""
+"""The inputs of a command: files, the audio files in directories, URLs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".aif", ".aiff"}
 )
-"""What is taken for audio in a directory; a file that is named itself may be called anything."""
+"""Suffixes of audio files in directories; a file given by name can have any suffix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording to work on: a file, or a URL.
+    """One input recording: a file or a URL.
 
     Attributes:
-        name: as the output calls it: the path or URL as given.
+        name: in the output: the path or URL as given.
         path: None for a URL.
     """
 
@@ -32,14 +32,14 @@ class Recording:
 
 
 class NoSuchInputError(Exception):
-    """An argument stands for nothing; the message says which."""
+    """An argument has no recordings; the message names it."""
 
 
 def find_recordings(arguments: Iterable[str]) -> list[Recording]:
-    """Return what the arguments stand for, in their order, each recording once.
+    """Return the recordings of the arguments, in their order, each once.
 
     Raises:
-        NoSuchInputError: a file that is not there, or a directory without audio.
+        NoSuchInputError: a file that does not exist, or a directory without audio.
     """
     found = (recording for argument in arguments for recording in _expand(argument))
     return list(dict.fromkeys(found))
@@ -63,6 +63,6 @@ def _expand(argument: str) -> list[Recording]:
 def _audio_below(directory: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(directory):
         for name in names:
-            # "._song.mp3" is what macOS leaves beside a song, and no audio.
+            # macOS writes "._song.mp3" beside a file; it is not audio.
             if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("._"):
                 yield Path(parent, name)

@@ -40,7 +40,7 @@ _OWNER_AND_NAME = 2
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What `models export` was asked for."""
+    """The options of `models export`."""
 
     checkpoint: str | None
     precision: WeightPrecision
@@ -48,7 +48,7 @@ class ExportOptions:
 
 
 def pull(name: str | None, *, everything: bool, allow_unverified: bool) -> None:
-    """Get a checkpoint, or all of them, and install what it exports to."""
+    """Download one checkpoint, or all, and install its export."""
     catalogue = Catalogue.from_settings(get_settings())
 
     def pull_one(card: Card) -> None:
@@ -62,9 +62,9 @@ def pull(name: str | None, *, everything: bool, allow_unverified: bool) -> None:
 
 
 def export(name: str | None, options: ExportOptions, *, everything: bool) -> None:
-    """Export a checkpoint that is here, or that `--checkpoint` names; or all that are here."""
+    """Export a local checkpoint or the one of `--checkpoint`; or all local checkpoints."""
     if everything and options.checkpoint is not None:
-        raise typer.BadParameter("--checkpoint is one model's, --all means every model")
+        raise typer.BadParameter("--checkpoint is for one model, --all for every model")
     catalogue = Catalogue.from_settings(get_settings())
 
     def export_one(card: Card) -> None:
@@ -84,12 +84,12 @@ def export(name: str | None, options: ExportOptions, *, everything: bool) -> Non
 
 
 def remove(name: str, version: int | None) -> None:
-    """Remove one version of a model, or all that do not come with Bandstand.
+    """Remove one version of a model, or all that are not embedded.
 
     Raises:
         ModelNotFoundError: no model has that name.
-        ModelNotInstalledError: nothing of it, or not that version, is installed.
-        ModelInUseError: it comes with Bandstand, or is pinned.
+        ModelNotInstalledError: the model, or that version, is not installed.
+        ModelInUseError: it is embedded or pinned.
         RepositoryError: the repository is not writable.
     """
     catalogue = Catalogue.from_settings(get_settings())
@@ -117,7 +117,7 @@ def _chosen(catalogue: Catalogue, name: str | None, everything: bool) -> list[Ca
 
 
 def _each(cards: Sequence[Card], work: Callable[[Card], None]) -> None:
-    """Do the work for every card; of several, one that fails does not stop the others."""
+    """Call `work` for every card; if one of several fails, continue with the others."""
     if len(cards) == 1:
         work(cards[0])
         return
@@ -137,7 +137,7 @@ def _each(cards: Sequence[Card], work: Callable[[Card], None]) -> None:
 
 
 def _installed_already(card: Card, repository: ModelRepository) -> int | None:
-    """Return the newest version if it is whole, and made from the checkpoint of the card."""
+    """Return the newest version if it is complete and made from the card's checkpoint."""
     if not repository.versions(card.name):
         return None
     newest = repository.latest(card.name)
@@ -151,7 +151,7 @@ def _installed_already(card: Card, repository: ModelRepository) -> int | None:
 
 
 def _named_source(card: Card, options: ExportOptions) -> Source:
-    """Return what `--checkpoint` means: a file or folder, a URI, or `owner/name` of the hub."""
+    """Return the source of `--checkpoint`: a file or folder, a URI, or `owner/name` of the hub."""
     name = options.checkpoint or ""
     revision = None
     if Path(name).exists():
@@ -164,7 +164,7 @@ def _named_source(card: Card, options: ExportOptions) -> Source:
         uri = f"hf://{name}" if names_file else f"hf://{name}/{file}"
     else:
         raise typer.BadParameter(
-            f"{name!r} is no file that exists, no URI, and no owner/name of the hub"
+            f"{name!r} is not an existing file, a URI, or an owner/name of the hub"
         )
     if uri == card.source.uri:
         revision = card.source.revision
@@ -173,7 +173,7 @@ def _named_source(card: Card, options: ExportOptions) -> Source:
 
 
 def _source_here(card: Card) -> Source | None:
-    """Return where the card's checkpoint lies on this machine, if it does."""
+    """Return the local source of the card's checkpoint, if there is one."""
     if (local := _local_weights(card.source)) is not None:
         return local
     if card.source.sha256 is None:
@@ -186,7 +186,7 @@ def _source_here(card: Card) -> Source | None:
 
 
 def _local_weights(source: Source) -> Source | None:
-    """Return where the data folder has content with the sha256 of a source, whatever its name."""
+    """Return a file or folder of the data folder that has the sha256 of a source."""
     directory = get_settings().data_dir / "weights"
     if source.sha256 is None or not directory.is_dir():
         return None
@@ -196,7 +196,7 @@ def _local_weights(source: Source) -> Source | None:
         try:
             if alike and source_sha256(source, path) == source.sha256:
                 return source.model_copy(update={"uri": f"file:{path}", "revision": None})
-        except OSError:  # another model's folder, or not for us to read
+        except OSError:  # another model's folder, or not readable
             continue
     return None
 
@@ -204,12 +204,12 @@ def _local_weights(source: Source) -> Source | None:
 def _not_here(card: Card) -> str:
     return (
         f"the checkpoint of {card.name} is not on this machine: `{install_command(card.name)}` "
-        "gets it, `bandstand models export --checkpoint` takes one from elsewhere"
+        "downloads it, `bandstand models export --checkpoint` takes another one"
     )
 
 
 def _fetched(name: str, source: Source, *, allow_unverified: bool) -> Source:
-    """Download a source where it is not here, and return it with the sha256 that it has."""
+    """Download a source if necessary, and return it with its sha256."""
     cache = SourceCache(get_settings().cache_dir)
     with _download_bar(name) as progress:
         path = cache.resolve(source, progress=progress, allow_unverified=allow_unverified)
@@ -218,7 +218,7 @@ def _fetched(name: str, source: Source, *, allow_unverified: bool) -> Source:
 
 @contextmanager
 def _download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show bytes and rate on standard error; without a terminal, the end of it."""
+    """Show bytes and rate on standard error; without a terminal, only the result."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -231,19 +231,19 @@ def _download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
     )
     tasks: list[Any] = []
 
-    def tell(done: int, total: int | None) -> None:
+    def report_progress(done: int, total: int | None) -> None:
         if not tasks:
             bar.start()
             tasks.append(bar.add_task(f"getting {name}", total=total))
         bar.update(tasks[0], completed=done, total=total)
 
     try:
-        yield tell
+        yield report_progress
     finally:
         bar.stop()
 
 
-# Exports, each in a process of its own: frameworks are heavy, and may end their process
+# Exports, each in a separate process: frameworks need much memory, and can end their process
 
 
 def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
@@ -260,10 +260,10 @@ def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
 
 
 def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dict[str, Any]:
-    """Run `python -m bandstand_exporters`, telling its steps, and return how it ended.
+    """Run `python -m bandstand_exporters`, print its steps, and return its result.
 
     Raises:
-        BandstandError: what the exporter raised, or how it broke down.
+        BandstandError: the exporter's error, or its exit code if it crashed.
     """
     command = [sys.executable, "-P", "-m", "bandstand_exporters", "export", card.name, "--json"]
     command += ["--checkpoint", source.uri, "--sha256", source.sha256 or ""]
@@ -286,20 +286,20 @@ def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dic
             process.kill()
             raise
         complaints.seek(0)
-        said = complaints.read().strip().splitlines()[-1:]
+        error_lines = complaints.read().strip().splitlines()[-1:]
     if "error_type" in last:
         raise BandstandError.from_fields(last)  # type: ignore[arg-type]
     if "report" not in last:
         raise BandstandError(
-            f"the export of {card.name} ended with code {process.returncode} and no answer"
-            f" ({'; '.join(said) or 'it said nothing'}); a negative code is a signal, and -9 is "
+            f"the export of {card.name} ended with code {process.returncode} and no result"
+            f" ({'; '.join(error_lines) or 'no output'}); a negative code is a signal, and -9 is "
             "often a lack of memory"
         )
     return last
 
 
 def _json_lines(stream: IO[str]) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects among a process's lines; frameworks print what they like."""
+    """Yield the JSON objects among a process's lines; frameworks print other lines."""
     for line in stream:
         try:
             content = json.loads(line)

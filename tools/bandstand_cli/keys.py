@@ -1,4 +1,4 @@
-"""Where a server's key comes from."""
+"""The key of a server."""
 
 from __future__ import annotations
 

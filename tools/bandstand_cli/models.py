@@ -1,4 +1,4 @@
-"""The commands that ask a server, or this installation, about models."""
+"""The commands that list and show models of a server or of this installation."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _STATUS_STYLES = {
     "broken": "bold red",
 }
 _SEE_ALSO = Text(
-    "`bandstand models show MODEL` says what a model is and how to get it", style="dim"
+    "`bandstand models show MODEL` describes a model and how to install it", style="dim"
 )
 
 
 def show_list(server: str | None, *, as_json: bool) -> None:
-    """List the models that a server, or this installation, knows."""
+    """List the models of a server or of this installation."""
     models = _models(server)
     if as_json:
         sys.stdout.write(
@@ -46,7 +46,7 @@ def show_list(server: str | None, *, as_json: bool) -> None:
 
 
 def models_table(models: Sequence[ModelSummary]) -> RenderableType:
-    """One line a model, short enough for 80 columns; only a name that is too long is folded."""
+    """One line for each model, at most 80 columns; only names that are too long are folded."""
     table = Table(box=None, pad_edge=False)
     table.add_column("model", overflow="fold")
     for title in ("task", "status", "version"):
@@ -77,7 +77,7 @@ def show_one(name: str, server: str | None, *, as_json: bool) -> None:
         content = {**asdict(model), "report": report}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return
-    parts: list[RenderableType] = [_facts(model)]
+    parts: list[RenderableType] = [_summary(model)]
     if model.quality:
         parts += [_heading("Quality, by protocol"), _quality(model.quality)]
     if report is not None:
@@ -107,7 +107,7 @@ def _client(server: str) -> Bandstand:
 
 
 def _strictest_accuracy(qualities: Sequence[Quality]) -> str:
-    """Of several protocols, the one that flatters least."""
+    """The lowest accuracy of several protocols."""
     worst = min((quality.accuracy for quality in qualities), default=None)
     return "-" if worst is None else f"{100 * worst:.1f} %"
 
@@ -116,17 +116,17 @@ def _heading(text: str) -> RenderableType:
     return Padding(Text(text, style="bold"), (1, 0, 0, 0))
 
 
-def _facts(model: ModelSummary) -> RenderableType:
+def _summary(model: ModelSummary) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     rows: dict[str, str | Text | None] = {
         "model": Text(model.name, style="bold"),
-        "what it is": model.description,
+        "description": model.description,
         "task": model.task,
         "architecture": model.architecture,
         "status": Text(model.status, style=_STATUS_STYLES[model.status]),
-        "what is wrong": model.reason,
+        "error": model.reason,
         "version": "-" if model.version is None else str(model.version),
         "all versions": ", ".join(map(str, model.versions)) or "-",
         "runs on": model.runtime,
@@ -142,7 +142,7 @@ def _facts(model: ModelSummary) -> RenderableType:
 
 
 def _quality(qualities: Sequence[Quality]) -> RenderableType:
-    """A column a protocol, side by side."""
+    """One column for each protocol."""
     table = Table(box=None, pad_edge=False)
     table.add_column("", style="dim", no_wrap=True)
     for quality in qualities:
@@ -156,7 +156,7 @@ def _quality(qualities: Sequence[Quality]) -> RenderableType:
 
 
 def _tree(content: object) -> RenderableType:
-    """Nested JSON as nested tables; a report's fields are its own."""
+    """Nested JSON as nested tables."""
     if isinstance(content, dict):
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)

@@ -23,12 +23,15 @@ Server = Annotated[
     typer.Option(
         metavar="URL",
         callback=http_url,
-        help="Ask this server instead of working here; its key comes from BANDSTAND_API_KEY.",
+        help="Use this server instead of this process; its key is read from BANDSTAND_API_KEY.",
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, as they finish.")]
+_Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object a line, as they finish.")
+]
 _Csv = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", help="One row a recording; - for stdout.")
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write one row for each recording; - is stdout."),
 ]
 _Concurrency = Annotated[
     int | None,
@@ -37,10 +40,10 @@ _Concurrency = Annotated[
         "-c",
         min=1,
         show_default="one a core; at a server: 8",
-        help="Recordings under way at once.",
+        help="Recordings in progress at the same time.",
     ),
 ]
-_EXIT_CODES = "Exit code: 0, 1 when some recording failed, 2 when the command was wrong."
+_EXIT_CODES = "Exit code: 0; 1 if a recording failed; 2 if the command was wrong."
 
 
 def add_operation_commands(app: typer.Typer) -> None:
@@ -83,7 +86,7 @@ def _command(operation: Operation[..., Any]) -> Any:
 
 
 def _options(operation: Operation[..., Any]) -> Iterator[Parameter]:
-    """Yield the operation's options as Typer takes them."""
+    """Yield the operation's options for Typer."""
     kind: Any = operation.options
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):

@@ -1,4 +1,4 @@
-"""How the answers of an operation are shown; any answer can be shown without one of its own."""
+"""Presentations of answers: one for each operation, and a default for the others."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Row = dict[str, str | float]
 
 @dataclass(frozen=True, slots=True)
 class Presentation(Generic[A]):
-    """How the answers of one operation are shown.
+    """The presentation of one operation's answers.
 
     Attributes:
         chart: of one recording.
-        table: of several, a line each.
+        table: of several, one line each.
         row: of one recording in a CSV file, without its path.
     """
 
@@ -33,7 +33,7 @@ class Presentation(Generic[A]):
 
 
 def plain_row(answer: Any) -> Row:
-    """Return an answer's numbers and texts by name, those of its mappings too."""
+    """Return an answer's numbers and texts by name, including those of its mappings."""
     row: Row = {}
     for field in fields(answer):
         value = getattr(answer, field.name)
@@ -72,4 +72,4 @@ def _text(value: str | float) -> str:
 
 
 PLAIN: Presentation[Any] = Presentation(_plain_chart, _plain_table, plain_row)
-"""For operations that have no presentation of their own."""
+"""For operations without their own presentation."""

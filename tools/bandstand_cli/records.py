@@ -32,10 +32,10 @@ class CsvFile:
         self._writer: csv.DictWriter[str] | None = None
 
     def write(self, row: dict[str, str | float]) -> None:
-        """Write a row, so that whoever reads along sees it at once.
+        """Write a row and flush it.
 
         Raises:
-            ValueError: it has columns that the first row had not.
+            ValueError: it has columns that the first row does not have.
         """
         if self._writer is None:
             self._writer = csv.DictWriter(self._file, list(row))

@@ -1,4 +1,4 @@
-"""Runs an operation on every input of a command: here or at a server, past those that fail."""
+"""Runs an operation on every input of a command, in this process or at a server."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ _AT_A_SERVER = 8
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What these commands have in common.
+    """The common options of these commands.
 
     Attributes:
-        server: its URL; None: this process answers.
+        server: its URL; None: this process.
         json: print one JSON object a line.
-        csv: a file to write, a row a recording.
-        concurrency: recordings under way at once; None: as many as there are cores, or eight at a
-            server.
+        csv: a file to write, with one row for each recording.
+        concurrency: recordings in progress; None: the number of cores, or eight at a server.
         debug: show tracebacks.
     """
 
@@ -48,23 +47,23 @@ class Options:
 
     @property
     def concurrency_or_default(self) -> int:
-        """How many recordings are under way at once."""
+        """Maximum number of recordings in progress."""
         return self.concurrency or (_AT_A_SERVER if self.server else os.cpu_count() or 1)
 
     @property
     def for_programs(self) -> bool:
-        """Whether the answers go to programs, so that no table is wanted."""
+        """Whether the output is for programs, without a table."""
         return self.json or self.csv is not None
 
     @property
     def streams_to_stdout(self) -> bool:
-        """Whether lines go to standard output while work goes on."""
+        """Whether lines are printed to standard output during the work."""
         return self.json or str(self.csv) == "-"
 
 
 @dataclass(slots=True)
 class _Tally(Generic[Answer]):
-    """What has come so far; answers are kept only where a table of them will be shown."""
+    """The outcomes so far; answers are kept only for a table."""
 
     answers: dict[Recording, Answer] = field(default_factory=dict)
     failures: list[tuple[Recording, Failure]] = field(default_factory=list)
@@ -81,22 +80,22 @@ def run_operation(
     """Run an operation on every input, and show its answers.
 
     Args:
-        operation: which.
+        operation: the operation.
         inputs: files, directories and URLs.
         asked: the operation's options.
-        presentation: how its answers are shown.
-        options: where it runs and where answers go.
+        presentation: of its answers.
+        options: of the command.
 
     Raises:
-        typer.BadParameter: an input that stands for nothing.
-        typer.Exit: some recording failed.
+        typer.BadParameter: an input without recordings.
+        typer.Exit: a recording failed.
     """
     try:
         recordings = find_recordings(inputs)
     except NoSuchInputError as error:
         raise typer.BadParameter(str(error)) from error
     tally = asyncio.run(_work(operation, recordings, asked, presentation, options))
-    # As they were given, not as they finished.
+    # In the order of the inputs, not as they finished.
     rows = [(r, tally.answers[r]) for r in recordings if r in tally.answers]
     if rows:
         one = len(recordings) == 1

@@ -1,4 +1,4 @@
-"""The command that serves: `serve`."""
+"""The command `serve`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SAMPLE = SAMPLES / "band_groove.ogg"
 
 
 def run_server(given: dict[str, Any], sample: Path | None) -> None:
-    """Serve with the settings of the environment, those `given` taking precedence.
+    """Serve with the settings of the environment; those in `given` take precedence.
 
-    Where people read the log, the server shows its answer to one recording once it is ready.
+    With logs for people, the server prints its answer for one recording when it is ready.
     """
     from bandstand_bentos.launch import serve
 

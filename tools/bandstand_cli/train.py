@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """What `train table` was asked for; see its help."""
+    """The options of `train table`; see its help."""
 
     table: Path
     labels: Path | None
@@ -40,16 +40,16 @@ class TableOptions:
 
 
 def train_table(options: TableOptions) -> None:
-    """Fit a model to a user's table, show what it is worth, and write it.
+    """Fit a model to a user's table, print its quality, and write it.
 
     Raises:
-        typer.BadParameter: the name is none that a card can have.
+        typer.BadParameter: the name is not allowed for a card.
         BandstandError: the table cannot be used, or training's packages are missing.
         OSError: the folder is not writable, or full.
     """
     _check_name(options.name)
     check_can_train()
-    from bandstand_cli.train_display import facts_of, next_steps, report_of
+    from bandstand_cli.train_display import next_steps, report_of, table_summary
     from bandstand_training.checkpoint import save_checkpoint
     from bandstand_training.own_model import train_on_table
     from bandstand_training.table import read_table
@@ -60,7 +60,7 @@ def train_table(options: TableOptions) -> None:
         label_column=options.label_column,
         group_column=options.group_column,
     )
-    show(facts_of(options.table, table))
+    show(table_summary(options.table, table))
     fits = options.folds + 1
     with _progress(f"{fits} fits", fits * options.epochs) as step:
         trained = train_on_table(
@@ -86,7 +86,7 @@ def train_genre_features(
     seed: int,
     write: bool,
 ) -> None:
-    """Fit the model that ships anew; print what goes into its card.
+    """Fit the embedded model again; print the new values of its card.
 
     Raises:
         BandstandError: the table or its lists cannot be used, or training's packages are missing.
@@ -104,7 +104,7 @@ def train_genre_features(
     table = table or default_tables() / "gtzan_features_30_sec.csv"
     checkpoint, seen = train_genre_features(table, splits, _settings(epochs, seed), _progress)
     typer.echo(f"valid list: accuracy {seen:.3f}", err=True)
-    found: dict[str, object] = {"quality": [asdict(q) for q in checkpoint.facts.quality]}
+    found: dict[str, object] = {"quality": [asdict(q) for q in checkpoint.metadata.quality]}
     if write:
         path = save_checkpoint(checkpoint, out or DEFAULT_OUT)
         typer.echo(f"wrote {path} ({path.stat().st_size} bytes)", err=True)

@@ -1,4 +1,4 @@
-"""The options and the help of `bandstand train`; what it does is imported when it runs."""
+"""The options and the help of `bandstand train`; its code is imported when it runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table(
             metavar="TABLE.csv",
             exists=True,
             dir_okay=False,
-            help="A row a clip: `path` or `filename`, and the 57 features by name, as "
+            help="One row for each clip: `path` or `filename`, and the 57 features by name, as "
             "`bandstand features --csv` writes them.",
         ),
     ],
@@ -41,25 +41,25 @@ def table(
         ),
     ] = None,
     label: Annotated[
-        str, typer.Option(metavar="COLUMN", help="The column of what is to be told.")
+        str, typer.Option(metavar="COLUMN", help="The column of the class to predict.")
     ] = "label",
     group: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
-            show_default="`group` or `artist`, where there is one",
-            help="The column of what clips have in common: kept on one side of each fold.",
+            show_default="`group` or `artist`, if there is one",
+            help="The column of clips' groups; a group stays on one side of each fold.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the model, as a card would have it.")] = "my_genres",
+    name: Annotated[str, typer.Option(help="Name of the model, for a card.")] = "my_genres",
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder that gets `NAME-v<N>.safetensors`.")
     ] = Path(),
-    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     epochs: Epochs = 120,
     seed: Seed = 0,
 ) -> None:
-    """Fit a genre model to your own recordings, and measure what it is worth.
+    """Fit a genre model to your own recordings, and measure its accuracy.
 
     [cyan]bandstand features ~/Music --csv features.csv[/cyan]
 
@@ -67,17 +67,17 @@ def table(
 
     [cyan]bandstand train table features.csv --labels labels.csv --label mood --group album[/cyan]
 
-    labels.csv has a row a clip, named as in features.csv: path,label,artist
+    labels.csv has one row for each clip, named as in features.csv: path,label,artist
 
     The report is of a cross-validation: each row is predicted by a model that
     was fitted without it. The checkpoint is then fitted to all rows.
 
-    Say who the artist is. Without a `group` or `artist` column, clips of one
-    artist or album, even of one recording, are on both sides of a fold, and the
-    figures flatter: 76 % of GTZAN's genres are told so, and 55 % with artists
-    kept apart. Duplicates under two names flatter in the same way.
+    Name the artists. Without a `group` or `artist` column, clips of one artist,
+    album or recording are on both sides of a fold, and the measured accuracy is
+    too high: 76 % for GTZAN, and 55 % with artists kept apart. Duplicates under
+    two names have the same effect.
 
-    Exit code: 0, 1 when the table cannot be used, 2 when the command was wrong.
+    Exit code: 0; 1 if the table cannot be used; 2 if the command was wrong.
     """
     from bandstand_cli import train
 
@@ -120,7 +120,7 @@ def genre_features(
         Path | None,
         typer.Option(
             file_okay=False,
-            show_default="where the one that ships is",
+            show_default="the folder of the embedded one",
             help="Folder that gets `genre_features-v<N>.safetensors`.",
         ),
     ] = None,
@@ -130,20 +130,20 @@ def genre_features(
         bool, typer.Option("--evaluate-only", help="Measure both protocols and write nothing.")
     ] = False,
 ) -> None:
-    """Fit the genre model that ships with Bandstand anew, and measure it by two protocols.
+    """Fit the embedded genre model again, and measure it by two protocols.
 
-    [cyan]bandstand train genre_features[/cyan]                    as it was made: about a minute
+    [cyan]bandstand train genre_features[/cyan]                    the same file: about a minute
 
     [cyan]bandstand train genre_features --evaluate-only --seed 1[/cyan]
 
-    First it fits to the train list and watches the valid list: choose settings
-    by that figure.
+    First it fits to the train list and measures on the valid list: choose
+    settings by that figure.
 
     1. Fault-filtered split: fit to the train and valid lists, measure on the
-    test list, whose artists are in neither. These weights are the ones written.
+    test list, whose artists are in neither. These weights are written.
 
-    2. Random 10-fold cross-validation: for comparison with figures of others
-    only. It puts the same artists, even the same recordings, on both sides.
+    2. Random 10-fold cross-validation: only to compare with other publications.
+    It puts the same artists, even the same recordings, on both sides.
 
     Then put the sha256 and the quality that are printed into the card
     `bandstand/cards/genre_features.yaml`, and run

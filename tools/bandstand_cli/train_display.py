@@ -1,4 +1,4 @@
-"""A fitted model in a terminal: what it was fitted to, what it is worth, what to do with it."""
+"""A fitted model in a terminal: its table, its quality, and the next steps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PADDING = 2
 _SPACE = (1, 0, 0, 0)  # a line above
 
 
-def facts_of(path: Path, table: FeatureTable) -> RenderableType:
-    """Say what was read."""
-    facts = f"{path.name}: {len(table.clips)} clips, {len(table.classes)} labels"
+def table_summary(path: Path, table: FeatureTable) -> RenderableType:
+    """Return a line about the table."""
+    counts = f"{path.name}: {len(table.clips)} clips, {len(table.classes)} labels"
     if table.groups is not None:
-        return Text(f"{facts}, {len(set(table.groups))} groups by {table.group_column}")
-    warning = "no column `group` or `artist`: what clips have in common may leak between folds"
-    return Group(Text(facts), Text(warning, style="yellow"))
+        return Text(f"{counts}, {len(set(table.groups))} groups by {table.group_column}")
+    warning = "no column `group` or `artist`: clips of one artist can be on both sides of a fold"
+    return Group(Text(counts), Text(warning, style="yellow"))
 
 
 def report_of(trained: Trained, table: FeatureTable) -> RenderableType:
-    """Accuracy, weighted F1 and the confusion matrix, with the protocol they were measured by."""
+    """Accuracy, weighted F1 and the confusion matrix, with their protocol."""
     quality = trained.quality
     counts = trained.confusion.sum(axis=1)
     commonest = int(counts.argmax())
@@ -41,31 +41,31 @@ def report_of(trained: Trained, table: FeatureTable) -> RenderableType:
     return Group(
         Padding(Text(quality.protocol, style="bold"), _SPACE),
         figures,
-        Padding(Text("Rows: what clips are; columns: what they were taken for", "bold"), _SPACE),
+        Padding(Text("Rows: labels of the clips; columns: predictions", "bold"), _SPACE),
         _Confusions(trained.confusion, table.classes),
     )
 
 
 def next_steps(path: Path, clips: int) -> str:
-    """Say what was written and how it is used; no line is broken, so that it can be pasted."""
+    """Return the file and the ways to use it; lines are not wrapped, so they can be pasted."""
     return (
         f"\nwrote {path} ({path.stat().st_size / 1e3:.0f} kB), fitted to all {clips} clips\n"
         "Use it from Python:\n"
         "  from bandstand_training.genre_classifier import GenreClassifier\n"
         f"  GenreClassifier({str(path)!r}).top_k(features)\n"
-        "Serve it: docs/training.md says how a model of yours gets a card."
+        "Serve it: docs/training.md describes how to write its card."
     )
 
 
 class _Confusions:
-    """The confusion matrix; where the terminal is too narrow for it, its largest errors."""
+    """The confusion matrix; in a narrow terminal, its largest errors."""
 
     def __init__(self, confusion: Any, classes: tuple[str, ...]) -> None:
         self._confusion = confusion
         self._classes = classes
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose by the width there is."""
+        """Choose by the terminal's width."""
         cell = max(len(str(self._confusion.max())), len(str(len(self._classes)))) + _PADDING
         names = max(map(len, self._classes)) + len(str(len(self._classes))) + 1
         right = len("  right") + len(" %")

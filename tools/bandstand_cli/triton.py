@@ -1,4 +1,4 @@
-"""The command that serves the repository with a real Triton server: `triton`."""
+"""The command `triton`: serves the repository with a Triton server."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def options_for(
     repository: Path | None,
     model_control: ModelControl,
 ) -> ServerOptions:
-    """Return how the server is started: as asked for, and with what cards ask for.
+    """Return the server's options: those of the command, and those that the cards need.
 
-    Those that could be installed count too: models are loaded while the server runs.
+    The cards of models that are not installed count too: they can be loaded later.
     """
     settings = get_settings()
     repository = repository or settings.repository
@@ -64,7 +64,7 @@ def options_for(
 
 
 def show_docker(options: ServerOptions) -> None:
-    """Make the repository all that a server needs; print how to serve it from NVIDIA's image.
+    """Complete the repository for Triton; print the commands to serve it from NVIDIA's image.
 
     Raises:
         RepositoryError: the repository is not writable.
@@ -72,13 +72,13 @@ def show_docker(options: ServerOptions) -> None:
     write_configs(ModelRepository.over_embedded(options.repository))
     sys.stdout.write(
         f"# 1. Build the image:\n{build_command()} <<'END'\n{dockerfile()}END\n\n"
-        f"# 2. Serve (without --gpus=all where there is none):\n{run_command(options)}\n"
+        f"# 2. Serve (without --gpus=all if there is no GPU):\n{run_command(options)}\n"
     )
 
 
 def prepare_only(options: ServerOptions) -> None:
-    """Prepare the server's environment and the repository, and leave it at that."""
-    environment = prepare_environment(get_settings().cache_dir, _tell)
+    """Prepare the server's environment and the repository, without starting the server."""
+    environment = prepare_environment(get_settings().cache_dir, _show_step)
     names = write_configs(ModelRepository.over_embedded(options.repository))
     typer.echo(f"the Triton server is ready to start from {environment.root}")
     typer.echo(f"{options.repository} has configs of {', '.join(names)}")
@@ -88,9 +88,9 @@ def serve(options: ServerOptions) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Raises:
-        UnavailableError: no server can be had or started, or it ended by itself.
+        UnavailableError: the server cannot be installed or started, or it ended unexpectedly.
     """
-    with _sigterm_ends(), running_server(options, on_step=_tell) as server:
+    with _sigterm_ends(), running_server(options, on_step=_show_step) as server:
         show(_table(server.models()))
         typer.echo(
             f"HTTP {server.http_url}   gRPC {server.grpc_address}   metrics {server.metrics_url}\n"
@@ -103,9 +103,9 @@ def _until_it_ends(server: TritonServer) -> None:
     try:
         server.process.wait()
     except KeyboardInterrupt:
-        typer.echo("stopping: what was begun is answered first", err=True)
+        typer.echo("stopping: requests in flight are finished first", err=True)
         return
-    raise UnavailableError(f"the Triton server ended by itself:\n{server.complaints()}")
+    raise UnavailableError(f"the Triton server ended unexpectedly:\n{server.complaints()}")
 
 
 def _table(models: Sequence[ModelState]) -> Table:
@@ -124,13 +124,13 @@ def _table(models: Sequence[ModelState]) -> Table:
     return table
 
 
-def _tell(step: str) -> None:
+def _show_step(step: str) -> None:
     Console(stderr=True, highlight=False).print(Text(step, style="dim"))
 
 
 @contextmanager
 def _sigterm_ends() -> Iterator[None]:
-    """Have SIGTERM end the command as Ctrl-C does."""
+    """Make SIGTERM end the command as Ctrl-C does."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

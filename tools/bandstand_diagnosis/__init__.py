@@ -1,1 +1,1 @@
-"""Finds out how training features were made, where a card's front end makes others."""
+"""Finds the settings of training features that differ from a card's front end."""

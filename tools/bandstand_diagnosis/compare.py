@@ -1,4 +1,4 @@
-"""What two spectrograms are, and how alike they are, whatever made them."""
+"""Statistics and similarity of two spectrograms."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bandstand.frontends.mel import DoubleArray
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """A spectrogram in figures.
+class SpectrogramStatistics:
+    """Statistics of a spectrogram.
 
     Attributes:
-        frames: how many.
-        bands: how many (of MFCCs: coefficients).
+        frames: their number.
+        bands: their number (of MFCCs: coefficients).
         minimum: smallest value.
         maximum: largest value.
         mean: of all values.
@@ -37,15 +37,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How alike two spectrograms are.
+    """Similarity of two spectrograms.
 
     Attributes:
-        residual: root mean square of the difference, by the standard deviation of the first; None
-            where the shapes differ.
+        residual: root mean square of the difference, divided by the standard deviation of the
+            first; None if the shapes differ.
         profile_correlation: Pearson's, of the band profiles.
-        frame_correlation: Pearson's, of what is left when each band's mean is taken off: how the
-            bands move, which only the same recording has in common. All music falls off towards
-            high frequencies, so that profiles alone agree between any two recordings.
+        frame_correlation: Pearson's, after each band's mean is subtracted: it compares the changes
+            over time, which are similar only for the same recording. The profiles of any two
+            recordings are similar, because all music has less energy at high frequencies.
     """
 
     residual: float | None
@@ -53,9 +53,9 @@ class Likeness:
     frame_correlation: float
 
 
-def facts_of(spectrogram: NDArray[Any]) -> Facts:
-    """Return the facts of a spectrogram, `(frames, bands)`."""
-    return Facts(
+def statistics_of(spectrogram: NDArray[Any]) -> SpectrogramStatistics:
+    """Return the statistics of a spectrogram, `(frames, bands)`."""
+    return SpectrogramStatistics(
         frames=spectrogram.shape[0],
         bands=spectrogram.shape[1],
         minimum=float(spectrogram.min()),
@@ -80,12 +80,12 @@ def likeness(reference: NDArray[Any], other: NDArray[Any]) -> Likeness:
 
 
 def movement_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Correlate two spectrograms of one shape, each band's mean taken off."""
+    """Correlate two spectrograms of one shape, after each band's mean is subtracted."""
     return correlation(first - first.mean(axis=0), second - second.mean(axis=0))
 
 
 def correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return Pearson's correlation of all values; 0 where one side does not vary."""
+    """Return Pearson's correlation of all values; 0 if one side is constant."""
     x, y = first.ravel() - first.mean(), second.ravel() - second.mean()
     scale = float(np.linalg.norm(x) * np.linalg.norm(y))
     return float(x @ y) / scale if scale > 0 else 0.0

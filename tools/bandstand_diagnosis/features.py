@@ -1,4 +1,4 @@
-"""Training features as a file brings them: checked before anything is computed from them."""
+"""Training features from a file, checked before use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_CELLS = 50_000_000
 """More values than this are no clip's features: two hours of 128 bands, 50 frames a second."""
 _AXES = 2
 FEWEST_FRAMES, FEWEST_BANDS = 16, 4
-"""Less than this tells nothing about how it was made."""
+"""Fewer values are not enough for a diagnosis."""
 
 
 def load_features(path: Path) -> DoubleArray:
@@ -31,7 +31,7 @@ def load_features(path: Path) -> DoubleArray:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, TypeError, KeyError) as error:
         raise UnusableRequestError(
-            f"{path.name} is no .npy file of plain numbers (pickled objects are never loaded)"
+            f"{path.name} is not a .npy file of plain numbers (pickled objects are never loaded)"
         ) from error
     if not isinstance(stored, np.ndarray):
         stored.close()
@@ -47,7 +47,7 @@ def load_features(path: Path) -> DoubleArray:
     if values.size > MAX_CELLS:
         raise UnusableRequestError(f"{path.name} has {values.size} values; one clip has fewer")
     if min(values.shape) < FEWEST_BANDS or max(values.shape) < FEWEST_FRAMES:
-        raise UnusableRequestError(f"{path.name}: {values.shape} is too little to tell anything by")
+        raise UnusableRequestError(f"{path.name}: {values.shape} is too small for a diagnosis")
     features = np.array(values, dtype=np.float64)
     if not np.isfinite(features).all():
         raise UnusableRequestError(f"{path.name} has values that are NaN or infinite")

@@ -1,4 +1,4 @@
-"""How well a spectrogram explains the features, whatever scale and offset lie between the two."""
+"""Fit of a spectrogram to the features, with a scale and an offset."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STANDARDISED_WITHIN = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Values at which features were cut off; infinite where they were not."""
+    """Values at which features were clipped; infinite if they were not."""
 
     low: float
     high: float
 
     @classmethod
     def of(cls, features: DoubleArray) -> Limits:
-        """Take an extreme that many cells share for a limit."""
+        """Return as limits the extremes that many cells share."""
         low, high = float(features.min()), float(features.max())
         near = _SAME_VALUE * (high - low)
         return cls(
@@ -41,7 +41,7 @@ class Fit:
         slope: in the features' unit by the model's; of features standardised a band, 1.
         offset: of all bands; of cepstra, of all coefficients but the first.
         first_offset: of the first coefficient; otherwise as `offset`.
-        residual: root mean square of what the model leaves, by the features' standard deviation.
+        residual: root mean square of the difference, divided by the features' standard deviation.
     """
 
     slope: float
@@ -84,7 +84,7 @@ class Target:
         self._spread = float(self.values.std())
 
     def fit(self, model: NDArray[Any]) -> Fit:
-        """Fit slope and offset by least squares; a slope of nothing or less explains nothing."""
+        """Fit slope and offset by least squares; a slope of 0 or less is no fit."""
         if self.per_band:
             fit = Fit(1.0, 0.0, 0.0, 0.0)
             return self._with_residual(fit, standardised(model))
@@ -105,7 +105,7 @@ class Target:
         return self._with_residual(Fit(slope, offsets[-1], offsets[0], 0.0), model)
 
     def explained(self, fit: Fit, model: NDArray[Any]) -> DoubleArray:
-        """Return the features that a fit says there should be."""
+        """Return the features that a fit predicts."""
         if self.per_band:
             return standardised(model)
         explained = fit.slope * np.asarray(model, dtype=np.float64)
@@ -126,7 +126,7 @@ def is_standardised_per_band(features: DoubleArray) -> bool:
 
 
 def standardised(spectrogram: NDArray[Any]) -> DoubleArray:
-    """Bring every band to mean 0 and standard deviation 1; one that does not vary stays 0."""
+    """Scale every band to mean 0 and standard deviation 1; a constant band becomes 0."""
     centred = np.asarray(spectrogram - spectrogram.mean(axis=0), dtype=np.float64)
     spread = centred.std(axis=0)
     np.divide(centred, spread, out=centred, where=spread > 0)

@@ -1,4 +1,4 @@
-"""Training features and what serving makes, side by side, as a PNG (or what the suffix says)."""
+"""Training and serving features side by side, as a PNG or in the format of the suffix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN_SHARE = 99.5
 
 
 def check_can_draw() -> None:
-    """Make sure, before any work, that pictures can be drawn.
+    """Check, before any work, that pictures can be drawn.
 
     Raises:
         UnusableRequestError: matplotlib is not installed.
@@ -34,9 +34,9 @@ def check_can_draw() -> None:
 def draw(diagnosis: Diagnosis, path: Path) -> None:
     """Write the picture: one row for the card; one more for the best settings, if they differ.
 
-    A row shows the training features, the other side (stretched to their shape where its own
-    differs), and the difference. Values beside the first two are the features' own and the card's
-    own; a difference is in the unit of the training features.
+    A row shows the training features, the other features (interpolated to their shape if it
+    differs), and the difference. The first two have scales of their own; the difference is in the
+    unit of the training features.
 
     Raises:
         UnusableRequestError: matplotlib is missing, or writes no such format.
@@ -73,7 +73,7 @@ def _spectrogram(figure: Any, axes: Any, title: str, values: DoubleArray) -> Non
 
 def _difference(figure: Any, axes: Any, training: DoubleArray, other: DoubleArray) -> None:
     left = training - on_grid(other, (training.shape[0], training.shape[1]))
-    # An empty picture is what no difference should look like: float noise is not blown up.
+    # Without a difference the picture is empty: float noise is not amplified.
     reach = max(float(np.percentile(np.abs(left), _SHOWN_SHARE)), 1e-3 * float(training.std()))
     image = axes.imshow(
         left.T, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-reach, vmax=reach

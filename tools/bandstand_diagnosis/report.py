@@ -1,4 +1,4 @@
-"""The diagnosis: does a card's front end make what a model was trained on; if not, what does?"""
+"""The diagnosis: compares a card's front end with training features, and finds their settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bandstand.frontends import host
 from bandstand.frontends.mel import DoubleArray, FloatArray
 from bandstand.frontends.parameters import LogMelParameters, MfccParameters
 from bandstand.models.card import Card
-from bandstand_diagnosis.compare import Facts, Likeness, facts_of, likeness
+from bandstand_diagnosis.compare import Likeness, SpectrogramStatistics, likeness, statistics_of
 from bandstand_diagnosis.fit import standardised
 from bandstand_diagnosis.scale import Recipe, settle
 from bandstand_diagnosis.spectra import Parameters, Spectra
@@ -23,7 +23,7 @@ from bandstand_diagnosis.timing import Clip, Timing, find_timings
 Verdict = Literal["card_explains", "change_explains", "close", "unexplained", "unrelated"]
 
 EXPLAINED, CLOSE = 0.02, 0.2
-"""Residuals up to these count as the same features, and as nearly the same."""
+"""Residuals up to these count as equal features, and as close ones."""
 SAME_RECORDING = 0.5
 """Frames of one recording correlate more than this under any settings near the right ones."""
 _UNLIMITED_DB = 1000.0
@@ -41,33 +41,33 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found.
+    """The result of a diagnosis.
 
     Attributes:
         card: name of the card.
-        verdict: `card_explains`: nothing to change. `change_explains`: `changes` (and what
-            `outside_the_card` says) make the features. `close`: nearest, but not the same.
-            `unexplained`: same recording, made in a way that was not tried. `unrelated`: not of
-            this recording, or not from its start.
+        verdict: `card_explains`: nothing to change. `change_explains`: `changes` (with
+            `outside_the_card`) produce the features. `close`: similar, but not equal.
+            `unexplained`: the same recording, with settings that were not tried. `unrelated`: not
+            of this recording, or not from its start.
         frames_first: the file has `(frames, bands)`.
-        training: facts of the training features.
-        serving: facts of what the card's front end makes of the audio.
-        likeness: how alike these two are.
+        training: statistics of the training features.
+        serving: statistics of the features of the card's front end.
+        likeness: similarity of these two.
         candidates: the best settings, best first.
         changes: lines of the card to change.
-        undetermined: parameters with the values that this clip does not tell apart.
-        outside_the_card: what the features have and no card can say.
-        proof: residual of what the serving front end makes with the changes; None where it cannot
-            make it.
-        spectrograms: training features, the card's, and what the best setting explains,
+        undetermined: parameters with the values that this clip cannot distinguish.
+        outside_the_card: settings of the features that a card has no field for.
+        proof: residual of the serving front end's features with the changes; None if it cannot
+            compute them.
+        spectrograms: training features, the card's, and those of the best setting,
             `(frames, bands)` each.
     """
 
     card: str
     verdict: Verdict
     frames_first: bool
-    training: Facts
-    serving: Facts
+    training: SpectrogramStatistics
+    serving: SpectrogramStatistics
     likeness: Likeness
     candidates: tuple[Candidate, ...]
     changes: tuple[Change, ...]
@@ -81,8 +81,8 @@ def read_front_end(card: Card) -> Parameters:
     """Return the parameters of a card's front end.
 
     Raises:
-        UnusableRequestError: it has none that a spectrogram could be compared with.
-        CardError: it has parameters that its front end does not know.
+        UnusableRequestError: its front end is not a spectrogram.
+        CardError: it has unknown parameters.
     """
     kinds: dict[str, type[Parameters]] = {
         kind.kind: kind for kind in (LogMelParameters, MfccParameters)
@@ -90,13 +90,13 @@ def read_front_end(card: Card) -> Parameters:
     if card.front_end.kind not in kinds:
         raise UnusableRequestError(
             f"{card.name} has the front end {card.front_end.kind}; "
-            f"only {' and '.join(kinds)} have settings that features could be compared with"
+            f"only {' and '.join(kinds)} can be diagnosed"
         )
     return kinds[card.front_end.kind].from_card(card)
 
 
 def diagnose(features: DoubleArray, waveform: Waveform, card: Card) -> Diagnosis:
-    """Compare training features with a card's front end, and find the settings they were made by.
+    """Compare training features with a card's front end, and find their settings.
 
     Args:
         features: of this recording from its start, two axes in whichever order, finite
@@ -121,9 +121,9 @@ def diagnose(features: DoubleArray, waveform: Waveform, card: Card) -> Diagnosis
     candidates = sweep(features, clip, parameters, timings)
     if not candidates:
         raise UnusableRequestError(
-            f"features of the shape {features.shape} do not lie over "
-            f"{waveform.duration_seconds:.2f} s of audio by any usual rate and hop: neither count "
-            "nor loudness of the frames fits; are they of this recording, from its start?"
+            f"features of the shape {features.shape} do not fit "
+            f"{waveform.duration_seconds:.2f} s of audio with any usual rate and hop: neither "
+            "number nor loudness of the frames fits; are they of this recording, from its start?"
         )
     best = candidates[0]
     training = features if best.setting.timing.frames_first else features.T
@@ -140,8 +140,8 @@ def diagnose(features: DoubleArray, waveform: Waveform, card: Card) -> Diagnosis
         card=card.name,
         verdict=verdict,
         frames_first=best.setting.timing.frames_first,
-        training=facts_of(training),
-        serving=facts_of(serving),
+        training=statistics_of(training),
+        serving=statistics_of(serving),
         likeness=alike,
         candidates=tuple(candidates),
         changes=_changes(parameters, recipe) if recipe and with_lines else (),
@@ -165,7 +165,7 @@ def _verdict(alike: Likeness, best: Candidate, proof: float | None) -> Verdict:
 
 
 def _served(parameters: Parameters, clip: Clip, timing: Timing, frames: int) -> FloatArray:
-    """Return what the serving front end makes of the audio that the features are of."""
+    """Return the serving front end's features of the audio of the training features."""
     count = timing.samples if timing.sample_rate == parameters.sample_rate else None
     samples = clip.samples(parameters.sample_rate, count)
     if len(samples) <= parameters.n_fft:
@@ -186,7 +186,7 @@ def _proof(recipe: Recipe, clip: Clip, training: DoubleArray) -> float | None:
         return None
     ways = [timing]
     if not timing.exact:
-        # The audio, too, may have been cut before; its loudest value may lie behind the cut.
+        # The audio may have been cut, too, so its loudest value can be after the cut.
         covered = (frames - 1) * timing.hop + (p.n_fft if p.padding == "none" else 0)
         ways.append(replace(timing, samples=covered, exact=True))
     residuals = [
@@ -219,7 +219,7 @@ def _changes(card: Parameters, recipe: Recipe) -> tuple[Change, ...]:
 
 
 def card_lines(changes: tuple[Change, ...], kind: str) -> str:
-    """Return changes as the YAML lines of a card; comments say what the card has now."""
+    """Return changes as the YAML lines of a card; comments give the card's present values."""
     lines: list[str] = []
     window = [change for change in changes if change.section == "window"]
     front_end = [change for change in changes if change.section == "front_end"]
@@ -250,7 +250,7 @@ def _yaml(value: Any) -> str:
 
 
 def _undetermined(candidates: list[Candidate]) -> dict[str, tuple[Any, ...]]:
-    """Return what differs among settings that are equally good."""
+    """Return the parameters that differ among equally good settings."""
     best = candidates[0].setting
     equal = [
         each.setting

@@ -1,4 +1,4 @@
-"""What slope and offset of a fit say: decibels or natural logarithms, of what, and rescaled how."""
+"""Interpretation of a fit's slope and offset: the kind of logarithm, its unit, and a rescaling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROUND_DB, _ROUND_DB_WITHIN, _ROUND_DECADE_WITHIN = 10.0, 0.02, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Rescaling:
-    """What was done to a front end's values: `values * slope + offset`, and in words."""
+    """A change of a front end's values, `values * slope + offset`, with its description."""
 
     slope: float
     offset: float
@@ -30,12 +30,12 @@ class Rescaling:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the features were made, in a card's terms as far as it has them.
+    """The settings of the features, in the fields of a card if it has them.
 
     Attributes:
-        setting: with level, reference, floor and range settled.
-        rescaling: None where the values are the front end's own.
-        per_band: each band was brought to mean 0 and standard deviation 1.
+        setting: with level, reference, floor and range.
+        rescaling: None if the values were not rescaled.
+        per_band: each band was scaled to mean 0 and standard deviation 1.
     """
 
     setting: Setting
@@ -44,7 +44,7 @@ class Recipe:
 
     @property
     def outside_the_card(self) -> tuple[str, ...]:
-        """What a card cannot say, in words."""
+        """Descriptions of settings that a card has no field for."""
         p, words = self.setting.parameters, []
         if self.setting.window_length != p.n_fft:
             words.append(
@@ -64,7 +64,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """A unit that a card can ask for; `shift` is what its reference takes off."""
+    """A unit that a card can have; `shift` is subtracted because of its reference."""
 
     level: Literal["decibels", "natural_log"]
     reference: Literal["one", "max"]
@@ -73,7 +73,7 @@ class _Base:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _LogarithmFit:
     """The fit over logarithms: `slope * ln(bands) + constant`, then `rest` on all values."""
 
     slope: float
@@ -96,9 +96,9 @@ class _Line:
 def settle(
     candidate: Candidate, features: DoubleArray, bands: FloatArray, card: Parameters
 ) -> Recipe:
-    """Read level, reference, limits and rescaling off a candidate's fit.
+    """Determine level, reference, limits and rescaling from a candidate's fit.
 
-    What the features do not tell stays as the card has it.
+    Settings that the features do not determine stay as on the card.
 
     Args:
         candidate: a setting and its fit.
@@ -114,10 +114,14 @@ def settle(
             or abs(fit.offset) > _MATCHES_WITHIN * features.std()
         ):
             words = _rescaling(features, fit.slope, fit.offset)
-        return Recipe(_changed(setting, **_untold(setting.parameters, card)), words, per_band=False)
+        return Recipe(
+            _changed(setting, **_undetermined_settings(setting.parameters, card)),
+            words,
+            per_band=False,
+        )
     if candidate.per_band:
         level = "decibels" if card.level == "linear" else card.level
-        kept = _changed(setting, level=level, **_untold(setting.parameters, card))
+        kept = _changed(setting, level=level, **_undetermined_settings(setting.parameters, card))
         return Recipe(kept, None, per_band=True)
     base, rescaling = _base_and_rescaling(candidate, features, bands, card)
     settled = _changed(setting, level=base.level, reference=base.reference)
@@ -126,8 +130,8 @@ def settle(
     return Recipe(settled, rescaling, per_band=False)
 
 
-def _untold(p: Parameters, card: Parameters) -> dict[str, Any]:
-    """Return what values on no logarithmic scale, or on none that is left, do not tell."""
+def _undetermined_settings(p: Parameters, card: Parameters) -> dict[str, Any]:
+    """Return the settings that values without a logarithmic scale do not determine."""
     return {
         "reference": card.reference,
         "floor": card.floor if card.spectrum == p.spectrum else p.floor,
@@ -146,14 +150,14 @@ def _base_and_rescaling(
         _Base("decibels", "max", decibel, decibel * peak),
         _Base("natural_log", "one", 1.0, 0.0),
     ]
-    # What the card has comes first, so that it wins where several fit.
+    # The card's values come first, so that they are chosen if several fit.
     bases.sort(key=lambda base: (base.level != card.level, base.reference != card.reference))
     within = min(max(_MATCHES_WITHIN, 3 * fit.residual), _AT_MOST_WITHIN)
     cepstral = isinstance(p, MfccParameters)
     # The orthonormal DCT puts a constant into the first coefficient, times the root of the count.
     constant = (fit.first_offset - fit.offset) / np.sqrt(p.n_mels) if cepstral else fit.offset
     rest = fit.offset if cepstral else 0.0
-    line = _Line(fit.slope, float(constant), rest, within, within * float(features.std()))
+    line = _LogarithmFit(fit.slope, float(constant), rest, within, within * float(features.std()))
     for base in bases:
         if line.is_base(base):
             return base, None
@@ -172,7 +176,7 @@ def _base_and_rescaling(
 
 
 def _odd_logarithm(slope: float, decibel: float) -> str | None:
-    """Name logarithms that no card has: log10, and decibels of the wrong quantity."""
+    """Return the name of a logarithm that cards do not have: log10, or wrong decibels."""
     odd = {
         1 / np.log(10.0): "plain log10 of the values",
         decibel / 2: "10 log10 of magnitudes, which is half their decibels",
@@ -187,7 +191,7 @@ def _odd_logarithm(slope: float, decibel: float) -> str | None:
 def _rescaling(
     features: DoubleArray, slope: float, offset: float, words: str | None = None
 ) -> Rescaling:
-    """Name a rescaling by the values that it gave."""
+    """Describe a rescaling by its resulting values."""
     low, high = float(features.min()), float(features.max())
     mean, std = float(features.mean()), float(features.std())
     if words is None:
@@ -209,7 +213,7 @@ def _with_limits(
     bands: FloatArray,
     card: Parameters,
 ) -> Setting:
-    """Tell a floor from a dynamic range by which of both is a round number."""
+    """Distinguish a floor from a dynamic range: the rounder number is chosen."""
     p, fit = setting.parameters, candidate.fit
     decibel = decibels_per_neper(p)
     low = Limits.of(features).low
@@ -234,7 +238,7 @@ def _with_limits(
 
 
 def _floor_below(lowest: float, p: Parameters, card: Parameters) -> float:
-    """Return a floor that changes nothing: the card's, the usual one, or a lower one."""
+    """Return a floor without effect: the card's, the usual one, or a lower one."""
     usual = usual_floor(p.spectrum)
     for floor in (card.floor if card.spectrum == p.spectrum else usual, usual):
         if floor <= lowest * (1 + _AT_MOST_WITHIN):
@@ -243,7 +247,7 @@ def _floor_below(lowest: float, p: Parameters, card: Parameters) -> float:
 
 
 def _range(reach: float, card: Parameters) -> float | None:
-    """Return the card's range where the values do not reach beyond it."""
+    """Return the card's range if no values are beyond it."""
     known = card.dynamic_range_db
     return known if known is not None and known >= reach - _ROUND_DB_WITHIN else None
 

@@ -1,8 +1,7 @@
-"""Spectrograms of some frames of a clip under many settings, each intermediate kept for the next.
+"""Spectrograms of some frames of a clip for many settings, with cached intermediate results.
 
-The front ends' own definitions (window, bands, decibels) are used; what is added is what they do
-not have because no card may ask for it: a window shorter than the transform, and logarithms of
-values to which a constant was added.
+They use the definitions of the front ends (window, bands, decibels), and two settings that cards do
+not have: a window shorter than the transform, and a constant added before the logarithm.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Parameters = LogMelParameters | MfccParameters
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way in which the features may have been made.
+    """Possible settings of the features.
 
     Attributes:
         timing: how they lie over the audio.
@@ -44,7 +43,7 @@ class Setting:
 
     @property
     def frames(self) -> int:
-        """How many frames it gives; 0 where the audio is too short for one."""
+        """Number of frames; 0 if the audio is too short for one."""
         p = self.parameters
         return max(0, p.frames(self.timing.samples)) if self.timing.samples > p.n_fft else 0
 
@@ -59,7 +58,7 @@ class Spectra:
         self._bands: tuple[tuple[object, ...], FloatArray] | None = None
 
     def model(self, setting: Setting) -> NDArray[np.floating]:
-        """Return what a fit takes, `(frames, bands)`: bands, their logarithms, or cepstra."""
+        """Return the input of a fit, `(frames, bands)`: bands, their logarithms, or cepstra."""
         p = setting.parameters
         bands = self.bands(setting)
         if p.level == "linear":
@@ -102,7 +101,7 @@ class Spectra:
 
 
 def logarithms_of(bands: FloatArray, floor: float, *, added: bool) -> FloatArray:
-    """Return natural logarithms of bands, kept off zero by a floor below them or added to them."""
+    """Return natural logarithms of bands, with a floor as a lower limit or added to them."""
     return np.log(bands + np.float32(floor) if added else np.maximum(bands, np.float32(floor)))
 
 

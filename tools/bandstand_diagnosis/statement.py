@@ -10,20 +10,20 @@ from bandstand_diagnosis.report import Diagnosis, card_lines
 
 
 def verdict_words(found: Diagnosis) -> str:
-    """Say what was found in a sentence or two."""
+    """Return the verdict in one or two sentences."""
     best = found.candidates[0]
     left = f"{best.fit.residual:.2g}"
     return {
-        "card_explains": "The card's front end makes these features. Nothing to change.",
-        "change_explains": "The card's front end makes other features; with the lines below it "
-        f"makes these (relative residual {left}).",
-        "close": "The card's front end makes other features. The lines below come close (relative "
-        f"residual {left}) and do not make these exactly.",
-        "unexplained": "The features seem to be of this recording, but nothing that was tried "
-        f"makes them (best relative residual {left}): no lines to trust.",
-        "unrelated": "These are no features of this recording, or not from its start: even the "
-        f"best settings move with it by a correlation of {best.frame_correlation:.2f} only. "
-        "Nothing can be said about the card.",
+        "card_explains": "The card's front end produces these features. Nothing to change.",
+        "change_explains": "The card's front end produces other features; with the lines below it "
+        f"produces these (relative residual {left}).",
+        "close": "The card's front end produces other features. With the lines below they are "
+        f"similar (relative residual {left}), but not equal.",
+        "unexplained": "The features seem to be of this recording, but no settings that were tried "
+        f"produce them (best relative residual {left}): there are no lines to change.",
+        "unrelated": "These are not features of this recording, or not from its start: with the "
+        f"best settings the correlation of frames is only {best.frame_correlation:.2f}. "
+        "There is no result for the card.",
     }[found.verdict]
 
 

@@ -1,8 +1,7 @@
-"""Tries the usual settings, coarse to fine, and ranks those that explain training features best.
-
-The whole product of all parameters would take hours. But few frames tell most of them apart, slope
-and offset of a scale need no trying (they are fitted), and each stage varies only some parameters
-of what the stage before left.
+"""Tries the usual settings, coarse to fine, and ranks those that fit training features best.  All
+combinations of parameters would take hours. But a few frames distinguish most of them, slope and
+offset of a scale are fitted, not searched, and each stage varies only some parameters of the best
+settings of the stage before.
 """
 
 from __future__ import annotations
@@ -29,7 +28,16 @@ Spectrum = Literal["power", "magnitude"]
 
 _LOW_EDGES_HZ = (0.0, 20.0, 30.0, 50.0, 80.0, 125.0)
 _HIGH_EDGES_HZ = (4_000.0, 7_600.0, 8_000.0, 10_000.0, 11_025.0, 16_000.0, 20_000.0)
-_BAND_COUNTS = (128, 96, 80, 64, 40, 26, 23, 20)  # behind cepstra; elsewhere the shape tells
+_BAND_COUNTS = (
+    128,
+    96,
+    80,
+    64,
+    40,
+    26,
+    23,
+    20,
+)  # for cepstra; otherwise the shape gives the number
 _FLOORS = (1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1.0)
 _RANGES_DB = (None, 80.0)
 _PADDINGS: tuple[Padding, ...] = ("constant", "reflect")
@@ -43,11 +51,11 @@ _EDGE_FRAMES = 6
 _KEPT, _KEPT_OF_CEPSTRA, _SHOWN, _SHOWN_OF_A_KIND = 10, 3, 16, 3
 _MOST_SEARCHES = 2
 _QUIET_SHARE = 0.4
-"""Quiet cells show what keeps logarithms off zero; what else differs shows in the others."""
+"""Quiet cells show the floor of logarithms; the other cells show other differences."""
 _CERTAIN = 1e-3
-"""A residual this small leaves no use in trying another timing."""
+"""With a smaller residual, no other timing is tried."""
 _ENOUGH = 0.2
-"""A residual this small leaves no use in trying unlikely timings."""
+"""With a smaller residual, unlikely timings are not tried."""
 _SCOUTS_LEAD, _NEAR_LENGTH = 1.5, 1.5
 _NOISE = 5e-6
 _SAME_BUT_FOR_CHANCE = 1.25
@@ -55,15 +63,15 @@ _SAME_BUT_FOR_CHANCE = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A setting and how well it explains all frames.
+    """A setting and its fit to all frames.
 
     Attributes:
-        setting: how the features may have been made.
-        fit: with what slope and offset, and what is left (`fit.residual`).
-        frame_correlation: of features and explanation, each band's mean taken off.
-        explained: the features that the fit says there should be, `(frames, bands)`.
-        per_band: features and explanation have every band standardised.
-        indistinguishable: as good as the best one, as far as this clip can tell.
+        setting: possible settings of the features.
+        fit: its slope, offset and residual.
+        frame_correlation: of features and prediction, after each band's mean is subtracted.
+        explained: the features that the fit predicts, `(frames, bands)`.
+        per_band: features and prediction have every band standardised.
+        indistinguishable: equal to the best one, within the precision of this clip.
     """
 
     setting: Setting
@@ -89,14 +97,14 @@ def sweep(
     card: Parameters,
     timings: tuple[Sequence[Timing], Sequence[Timing]],
 ) -> list[Candidate]:
-    """Rank settings by what they leave unexplained; of equals, the one nearest the card first.
+    """Rank settings by their residuals; of equal ones, the one nearest the card first.
 
     Args:
         features: two axes, in whichever order.
-        clip: what they were made of.
+        clip: their recording.
         card: the card's front end, which every stage tries too.
-        timings: how the features may lie over the clip: likely ways, and others that are tried when
-            none of the likely explains the features (`timing.find_timings`).
+        timings: possible timings of the features: likely ones, and others that are tried if no
+            likely one fits (`timing.find_timings`).
     """
     candidates: list[Candidate] = []
     for group in timings:
@@ -163,7 +171,7 @@ class _Search:
         self._scout()
 
     def _scout(self) -> None:
-        """Try few settings: enough to tell which timings, transforms and levels are hopeless."""
+        """Try few settings, to exclude timings, transforms and levels that cannot fit."""
         nyquist = self._timing.sample_rate / 2
         edges = {(self._card.low_hz, self._own_high), (0.0, nyquist), (0.0, min(8e3, nyquist))}
         score = self._score(self._coarse(), loud_only=True)
@@ -180,7 +188,7 @@ class _Search:
         self._levels = {level for level, left in by_level.items() if left <= near}
 
     def _is_promising(self, start: Setting) -> bool:
-        """Whether a transform blurs time and frequency about as the features are blurred."""
+        """Whether a transform's resolution in time and frequency is about that of the features."""
         window = start.window_length
         return start.parameters.n_fft in self._lengths or any(
             window / _NEAR_LENGTH <= length <= window * _NEAR_LENGTH for length in self._lengths
@@ -241,7 +249,7 @@ class _Search:
     def _geometries(
         self, starts: Iterable[Setting], edges: Iterable[tuple[float, float]]
     ) -> Iterator[Setting]:
-        """Yield transforms, bands and logarithm or not: what band profile and blur tell."""
+        """Yield transforms, bands, and logarithm or not, which band profile and blur determine."""
         if self._cepstral:
             own = (self._card.low_hz, self._own_high)
             edges = {own, (0.0, self._timing.sample_rate / 2)}
@@ -295,7 +303,7 @@ class _Search:
                 yield _changed(one, low_hz=low, high_hz=high, n_mels=count)
 
     def _resolutions(self, one: Setting) -> Iterator[Setting]:
-        """Yield what was chosen before the number of bands was known, once more."""
+        """Yield again the settings chosen before the number of bands was known."""
         for start, scale, area, spectrum, span in product(
             self._transforms(),
             _MEL_SCALES,
@@ -316,7 +324,7 @@ class _Search:
             yield replace(one, parameters=parameters, window_length=start.window_length)
 
     def _details(self, kept: Sequence[Setting]) -> Iterator[Setting]:
-        """Yield paddings, and what keeps logarithms off zero: they show in few cells."""
+        """Yield paddings, and floors of logarithms, which affect few cells."""
         padded = [
             _changed(one, padding=padding)
             for one in kept
@@ -351,7 +359,7 @@ def _best(settings: Iterable[Setting], score: Score, count: int | None) -> list[
 
 
 def _few_of_a_kind(ranked: Iterable[Setting]) -> list[Setting]:
-    """Keep the best, and few that differ by nothing but details."""
+    """Keep the best settings, and few that differ only in details."""
     kept: list[Setting] = []
     kinds: Counter[tuple[object, ...]] = Counter()
     for setting in ranked:
@@ -364,7 +372,7 @@ def _few_of_a_kind(ranked: Iterable[Setting]) -> list[Setting]:
 
 
 def _changes(setting: Setting, card: Parameters) -> int:
-    """Count what a card would have to change, or cannot say."""
+    """Count the lines of the card to change, and the settings it has no field for."""
     own = setting.parameters
     names = [each.name for each in fields(LogMelParameters)]
     high = card.high_hz or card.sample_rate / 2

@@ -1,4 +1,4 @@
-"""Which axis is time, and which rates and hops give that many frames."""
+"""The axis of time, and the rates and hops that give the number of frames."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _ENVELOPE_HOP_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A way to lay the features over the audio.
+    """A possible timing of the features in the audio.
 
     Attributes:
         sample_rate: Hz.
         hop: samples from frame to frame.
-        samples: how many of the audio, from its start, the features were made of.
+        samples: number of the audio's samples, from its start, that the features cover.
         frames_first: the features are `(frames, bands)`, not `(bands, frames)`.
-        exact: the shape is what this gives, frame for frame; else the features end earlier.
+        exact: the number of frames is exactly this timing's; otherwise the features end earlier.
     """
 
     sample_rate: int

@@ -1,1 +1,1 @@
-"""Load tests in MLPerf inference's shapes, against any server that answers recordings."""
+"""Load tests with the scenarios of MLPerf inference, for Bandstand over HTTP and Triton."""

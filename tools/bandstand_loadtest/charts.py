@@ -1,4 +1,4 @@
-"""The charts of a load test's page: inline SVG whose colours the page decides, light or dark."""
+"""The charts of a load test's page: inline SVG, with the colours of the page's style."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bandstand_loadtest.runs import Run
 
-# Stand-ins that matplotlib draws with; the page's style gives each its colour.
+# Placeholder colours for matplotlib; the page's style replaces them.
 _INK, _MUTED, _GRID, _SURFACE = "#010101", "#020202", "#030303", "#040404"
 _SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006", "#0a0007")
 _VARIABLES = {
@@ -37,20 +37,20 @@ _STYLE: Any = {
 }
 _WIDE, _NARROW = (9.4, 3.9), (4.6, 3.1)
 _ROW_INCHES, _MARGIN_INCHES = 0.46, 1.1
-_FEWEST_BARS = 6  # that there is room for: one alone would be a wall
+_FEWEST_BARS = 6  # the width is for at least so many bars; one alone would be too wide
 
 
 def throughput_latency(runs: Sequence[Run]) -> str:
     """Draw latency over requests a second, a point for each number of requests in flight."""
     figure, axes = _figure(_WIDE)
-    told = [(run, run.latency_ms) for run in runs if run.latency_ms is not None]
-    rates = [run.requests_per_second for run, _ in told]
+    measured = [(run, run.latency_ms) for run in runs if run.latency_ms is not None]
+    rates = [run.requests_per_second for run, _ in measured]
     for colour, name in zip(
         (_SERIES[0], _SERIES[1], _SERIES[2]), ("p50", "p90", "p99"), strict=True
     ):
-        values = [getattr(latency, name) for _, latency in told]
+        values = [getattr(latency, name) for _, latency in measured]
         axes.plot(rates, values, "o-", color=colour, label=name, markersize=5, linewidth=1.8)
-    for run, latency in told:
+    for run, latency in measured:
         axes.annotate(
             f"{run.in_flight}",
             (run.requests_per_second, latency.p99),
@@ -61,7 +61,7 @@ def throughput_latency(runs: Sequence[Run]) -> str:
             fontsize=9,
         )
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0, top=max(latency.p99 for _, latency in told) * 1.12)
+    axes.set_ylim(bottom=0, top=max(latency.p99 for _, latency in measured) * 1.12)
     axes.set_xlabel("answers a second (the numbers: requests in flight)")
     axes.set_ylabel("latency, ms")
     axes.grid(axis="y")
@@ -103,7 +103,7 @@ def rate_search(runs: Sequence[Run], bound_ms: float) -> str:
 
 
 def latency_histogram(run: Run) -> str:
-    """Draw how many answers took how long, with the percentiles as lines."""
+    """Draw the histogram of latencies, with the percentiles as lines."""
     figure, axes = _figure(_NARROW)
     latency = run.latency_ms
     if latency is not None:
@@ -137,13 +137,13 @@ def latency_histogram(run: Run) -> str:
 
 def stage_times(runs: Sequence[Run]) -> str:
     """Draw the average latency of each run, divided into its stages."""
-    told = [run for run in runs if run.stages]
-    names = list(dict.fromkeys(stage.name for run in told for stage in run.stages))
-    figure, axes = _figure((_WIDE[0], _MARGIN_INCHES + _ROW_INCHES * len(told)))
-    labels = [f"{run.scenario}, {run.load}" for run in told]
-    left = np.zeros(len(told))
+    measured = [run for run in runs if run.stages]
+    names = list(dict.fromkeys(stage.name for run in measured for stage in run.stages))
+    figure, axes = _figure((_WIDE[0], _MARGIN_INCHES + _ROW_INCHES * len(measured)))
+    labels = [f"{run.scenario}, {run.load}" for run in measured]
+    left = np.zeros(len(measured))
     for name, colour in zip(names, _stage_colours(names), strict=True):
-        means = [next((s.mean for s in run.stages if s.name == name), 0.0) for run in told]
+        means = [next((s.mean for s in run.stages if s.name == name), 0.0) for run in measured]
         axes.barh(
             labels, means, left=left, color=colour, edgecolor=_SURFACE, label=name.replace("_", " ")
         )
@@ -156,7 +156,7 @@ def stage_times(runs: Sequence[Run]) -> str:
 
 
 def batch_sizes(run: Run) -> str:
-    """Draw how many batches of which size the model ran."""
+    """Draw the number of batches of each size."""
     figure, axes = _figure(_NARROW)
     largest = max(i for i, count in enumerate(run.batches.values()) if count)
     shown = list(run.batches.items())[: largest + 1]
@@ -169,7 +169,7 @@ def batch_sizes(run: Run) -> str:
 
 
 def _stage_colours(names: Sequence[str]) -> list[str]:
-    """Give stages the series' colours in turn, and what is no one's work a quiet one."""
+    """Give stages the series' colours in turn, and waiting times a grey one."""
     working = iter(_SERIES * (1 + len(names) // len(_SERIES)))
     return [_MUTED if name == "outside" else next(working) for name in names]
 
@@ -190,7 +190,7 @@ def _legend(axes: Any, **where: Any) -> None:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Write 200 instead of 2e2 on a logarithmic axis, and not too often."""
+    """Write 200 instead of 2e2 on a logarithmic axis, with few ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -207,7 +207,7 @@ def _number(value: float) -> str:
 
 
 def _svg(figure: Any, title: str) -> str:
-    """Return an `<svg>` element to stand in a page, of names that no other chart uses."""
+    """Return an `<svg>` element for a page, with ids that no other chart uses."""
     import matplotlib as mpl
 
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
@@ -218,7 +218,7 @@ def _svg(figure: Any, title: str) -> str:
     drawing = target.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    # The page's own font; and as wide as there is room.
+    # The page's font, and the full width.
     drawing = drawing.replace("'sans-serif'", "var(--font)").replace(
         "<svg ", f'<svg role="img" aria-label="{title}" ', 1
     )

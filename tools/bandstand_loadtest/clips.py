@@ -1,4 +1,4 @@
-"""The recordings of a load test, each with the answer it must get, in a seeded order."""
+"""The recordings of a load test, each with its reference answer, in a seeded order."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OF_THE_MODEL = frozenset({"model_not_found", "model_not_installed", "model_mism
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the model says in process, in f32 on ONNX Runtime.
+    """The model's answer in process, in f32 on ONNX Runtime.
 
     Attributes:
-        primary: the label it puts first.
+        primary: the label with the highest score.
         scores: every label's score, 0 to 1.
         seconds: length of the recording.
         version: of the model.
@@ -46,13 +46,13 @@ class Clip:
 
     @property
     def format(self) -> str:
-        """What its name ends in."""
+        """The suffix of its name."""
         return Path(self.name).suffix.removeprefix(".").lower() or "none"
 
 
 @dataclass(frozen=True, slots=True)
-class ClipFacts:
-    """The recordings of a test in figures: how many, how long (seconds), of which formats."""
+class ClipStatistics:
+    """Statistics of the recordings of a test: number, lengths in seconds, formats."""
 
     count: int
     shortest_seconds: float
@@ -61,8 +61,8 @@ class ClipFacts:
     formats: dict[str, int]
 
     @classmethod
-    def of(cls, clips: Sequence[Clip]) -> ClipFacts:
-        """Count and measure."""
+    def of(cls, clips: Sequence[Clip]) -> ClipStatistics:
+        """Compute the statistics."""
         seconds = [clip.reference.seconds for clip in clips]
         formats = sorted(clip.format for clip in clips)
         return cls(
@@ -80,17 +80,17 @@ async def load_clips(
     settings: Settings,
     on_clip: Callable[[], None] = lambda: None,
 ) -> list[Clip]:
-    """Read recordings and compute the answer that each must get.
+    """Read recordings and compute their reference answers.
 
     Args:
         files: audio in any accepted format.
-        model: the card that answers; None: the default model.
-        settings: of this process; its runtime and precision are overruled.
+        model: its name; None: the default model.
+        settings: of this process; runtime and precision are not used.
         on_clip: called after each recording.
 
     Raises:
-        UnusableRequestError: a recording that the model cannot be asked about; named.
-        BandstandError: the model itself cannot be used here.
+        UnusableRequestError: the model cannot classify a recording; the message names it.
+        BandstandError: the model cannot be used here.
         OSError: a file that cannot be read.
     """
     from bandstand.operations.local import LocalBandstand
@@ -127,7 +127,7 @@ async def _reference(
 
 
 def shuffled(clips: Sequence[Clip], seed: int) -> Iterator[Clip]:
-    """Yield the clips for ever, in passes over all of them, each in another seeded order."""
+    """Yield the clips without end, in passes over all of them, each in another seeded order."""
     random = np.random.default_rng(seed)
     while True:
         for index in random.permutation(len(clips)):

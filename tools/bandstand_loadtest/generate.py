@@ -1,4 +1,4 @@
-"""Load generators: requests at given times, and so many at a time."""
+"""Load generators: requests at given times, or with a constant number in flight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bandstand_loadtest.clips import Clip
 from bandstand_loadtest.samples import Log, Sample
 from bandstand_loadtest.targets.base import RequestFailedError, Target
 
-_LEAD_SECONDS = 0.05  # before the first arrival, so that it is not late already
+_LEAD_SECONDS = 0.05  # before the first arrival, so that it is not late
 
 Watch = Callable[[Sample], None]
 GoOn = Callable[[], bool]
@@ -20,14 +20,14 @@ GoOn = Callable[[], bool]
 async def open_loop(
     target: Target, clips: Iterator[Clip], arrivals: Array, watch: Watch, go_on: GoOn
 ) -> Log:
-    """Send a request at each arrival, however many are still unanswered; wait for all answers.
+    """Send a request at each arrival, with any number in flight; wait for all answers.
 
     Args:
-        target: what is asked.
-        clips: what is sent, taken in order.
+        target: the server.
+        clips: the recordings, in order.
         arrivals: seconds after the start, ascending, shape (n,).
-        watch: told of each request as it finishes.
-        go_on: asked before each request; once false, no more are sent.
+        watch: called for each finished request.
+        go_on: called before each request; when it returns false, no more are sent.
     """
     log = Log()
     with log.timed():
@@ -45,14 +45,14 @@ async def open_loop(
 async def closed_loop(
     target: Target, clips: Iterator[Clip], in_flight: int, watch: Watch, go_on: GoOn
 ) -> Log:
-    """Keep `in_flight` requests under way; each next one is due when one is answered.
+    """Keep `in_flight` requests in flight; the next one is due when one is answered.
 
     Args:
-        target: what is asked.
-        clips: what is sent, taken in order; the run ends where they do.
-        in_flight: how many at a time.
-        watch: told of each request as it finishes.
-        go_on: asked before each request; once false, no more are sent.
+        target: the server.
+        clips: the recordings, in order; the run ends after the last.
+        in_flight: number of requests in flight.
+        watch: called for each finished request.
+        go_on: called before each request; when it returns false, no more are sent.
     """
     log = Log()
 

@@ -1,4 +1,4 @@
-"""A whole load test of one server, from recordings to a report."""
+"""A complete load test of one server, from recordings to a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.settings import Settings
-from bandstand_loadtest.clips import ClipFacts, load_clips
+from bandstand_loadtest.clips import ClipStatistics, load_clips
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import Run
@@ -21,23 +21,23 @@ from bandstand_loadtest.targets.connect import is_local, open_target
 Chosen = Literal["single-stream", "server", "offline", "sweep", "all"]
 
 _PRECISION = 0.05
-_SEARCH_STARTS_AT = 0.5  # of what a sweep got done
+_SEARCH_STARTS_AT = 0.5  # of a sweep's throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadTestOptions:
-    """What is tested, and how.
+    """Options of a load test.
 
     Attributes:
         scenario: one, or all of them.
         address: of the server, `http(s)://…` or `grpc(s)://…`.
-        plan: how long, and held to what.
-        model: the card that answers.
+        plan: durations and bounds.
+        model: its name.
         api_key: of the server; None: it needs none.
-        rate: of the Server scenario, a second; where one is searched for, the first to try.
-        find: search for the highest rate that holds.
-        levels: of the sweep, requests under way.
-        in_flight: of the Offline scenario, requests under way.
+        rate: of the Server scenario, requests a second; with `find`, the first to try.
+        find: search for the highest rate within the bounds.
+        levels: of the sweep, requests in flight.
+        in_flight: of the Offline scenario, requests in flight.
     """
 
     scenario: Chosen
@@ -51,10 +51,10 @@ class LoadTestOptions:
     in_flight: int = 16
 
     def check(self) -> None:
-        """Check that the options go together.
+        """Check the combination of options.
 
         Raises:
-            ValueError: a scenario without what it needs, or with what it does not use.
+            ValueError: a scenario lacks an option that it needs, or has one that it does not use.
         """
         of_server = self.find or self.rate is not None
         if self.scenario == "server" and not of_server:
@@ -75,20 +75,20 @@ async def run_load_test(
     observer: Observer | None = None,
     command: str = "",
 ) -> Report:
-    """Test a server with recordings; each answer is compared with what the model says in process.
+    """Test a server with recordings; compare each answer with that of the model in process.
 
     Args:
         files: audio in any accepted format.
-        options: what is tested, and how.
-        settings: of this process, where the reference answers are made.
-        observer: where progress is told.
-        command: what makes the figures again, for the report.
+        options: of the load test.
+        settings: of this process, which computes the reference answers.
+        observer: receives the progress.
+        command: the command line, for the report.
 
     Raises:
         BandstandClientError: the server refuses, or cannot be reached, before anything is measured.
         BandstandError: a recording or the model cannot be used here, or the server answers from a
             cache.
-        ValueError: no such address, or options that do not go together.
+        ValueError: a wrong address, or options that cannot be combined.
         OSError: a file that cannot be read.
     """
     options.check()
@@ -101,7 +101,7 @@ async def run_load_test(
         test = LoadTest(target, clips, options.plan, observer)
         try:
             await test.warm_up()
-        except RequestFailedError as error:  # the client's own error tells more
+        except RequestFailedError as error:  # the client's error has more information
             raise error.__cause__ or error from None
         runs, highest = await _scenarios(test, options)
     return Report(
@@ -110,7 +110,7 @@ async def run_load_test(
         server=server,
         same_host=is_local(options.address),
         machine=machine,
-        clips=ClipFacts.of(clips),
+        clips=ClipStatistics.of(clips),
         plan=options.plan,
         runs=runs,
         searched=options.find,
@@ -119,7 +119,7 @@ async def run_load_test(
 
 
 async def _scenarios(test: LoadTest, options: LoadTestOptions) -> tuple[list[Run], float | None]:
-    """Run what was asked for; return the runs, and the highest rate where one was found."""
+    """Run the scenarios; return the runs, and the highest rate if one was found."""
     chosen = options.scenario
     runs: list[Run] = []
     highest = None
@@ -138,6 +138,6 @@ async def _scenarios(test: LoadTest, options: LoadTestOptions) -> tuple[list[Run
 
 
 def _promising(runs: Sequence[Run]) -> float | None:
-    """Return a rate that is likely to hold, from what was measured so far."""
+    """Return a rate that is likely within the bounds, from the runs so far."""
     most = max((run.requests_per_second for run in runs), default=0.0)
     return _SEARCH_STARTS_AT * most or None

@@ -1,4 +1,4 @@
-"""What the figures of a load test depend on: the machine, its load, versions."""
+"""Metadata of the machine of a load test: hardware, load, versions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _PACKAGES = ("bandstand", "bentoml", "tritonclient", "onnxruntime", "openvino", 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine that the load came from.
+    """The machine that sent the load.
 
     Attributes:
         processor: its name.
         cores: that this process may use.
         memory_gib: of the machine.
         gpus: as their driver names them.
-        load_average: of the last 1, 5 and 15 minutes before the test: more than a few tenths a
-            core means that others were at work.
+        load_average: of the last 1, 5 and 15 minutes before the test. More than a few tenths per
+            core means that other processes used the machine.
         system: kernel and its version.
         python: version.
-        packages: versions of what is installed here.
+        packages: versions of installed packages.
     """
 
     processor: str
@@ -42,7 +42,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Describe this one; take it before the test, so that the load is not our own."""
+        """Describe this machine; call it before the test, so that the load is not ours."""
         return cls(
             processor=_processor(),
             cores=len(psutil.Process().cpu_affinity() or ())
@@ -72,10 +72,10 @@ def _gpus() -> tuple[str, ...]:
         return ()
     query = [command, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(line.strip() for line in told.stdout.splitlines() if line.strip())
+    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip())
 
 
 def _versions() -> dict[str, str]:

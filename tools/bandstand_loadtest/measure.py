@@ -1,4 +1,4 @@
-"""Figures from samples: latency, stages, accuracy, and how well the generator itself kept up."""
+"""Figures from samples: latency, stages, accuracy, and lateness of the generator."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PIPELINE_STAGES = ("prepare", "total")  # sums of others
 
 
 def percentile(values: Array, share: float) -> float:
-    """Return the nearest-rank percentile: a value that was really measured."""
+    """Return the nearest-rank percentile: one of the measured values."""
     return float(np.percentile(values, share, method="inverted_cdf"))
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds from when a request was due to its answer's last byte, answered ones only.
+    """Milliseconds from a request's due time to the last byte of its answer, without failures.
 
     Attributes:
         mean: average; the others are percentiles.
@@ -45,12 +45,12 @@ class Latency:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Latency | None:
-        """Measure; None where nothing was answered."""
+        """Compute the latencies; None if there are no answers."""
         if not samples:
             return None
         values = np.array([sample.latency for sample in samples]) * 1e3
         low, high = np.log2(values.min()), np.log2(values.max())
-        # A hair wider than the values, which rounding could put outside.
+        # Slightly wider than the values, because of rounding.
         bins = int((high - low) * _BINS_A_DOUBLING) + 1
         edges = np.logspace(low - 0.01, high + 0.01, bins + 1, base=2.0)
         counts, _ = np.histogram(values, edges)
@@ -74,16 +74,16 @@ class Stage:
 
     @classmethod
     def all_of(cls, samples: Sequence[Sample]) -> tuple[Stage, ...]:
-        """Divide the latency up, in the order of the work.
+        """Divide the latency into stages, in the order of the work.
 
-        What the answers name comes first, as they name it. `hops and waiting` is what is left of
-        their own total: processes handing over, queues between them. `outside` is what is left of
-        the latency: the way there and back, and waiting to be let in.
+        The stages of the answers come first, with their names. `hops and waiting` is the rest of
+        the answers' total: transfers and queues between processes. `outside` is the rest of the
+        latency: the network, and waiting for admission.
         """
-        told = [sample for sample in samples if sample.answer and sample.answer.timings_ms]
-        if not told:
+        measured = [sample for sample in samples if sample.answer and sample.answer.timings_ms]
+        if not measured:
             return ()
-        rows = [_divided(sample) for sample in told]
+        rows = [_divided(sample) for sample in measured]
         names = dict.fromkeys(name for row in rows for name in row)
         columns = {name: np.array([row.get(name, 0.0) for row in rows]) for name in names}
         return tuple(
@@ -106,13 +106,13 @@ def _divided(sample: Sample) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The answers beside those that the same model gives in process, in f32.
+    """The answers compared with those of the same model in process, in f32.
 
     Attributes:
-        answers: how many were compared.
+        answers: number of compared answers.
         equal_share: share of them with the same primary label.
         largest_difference: of any score, 0 to 1.
-        worst_clip: where that was.
+        worst_clip: the clip with this difference.
     """
 
     answers: int
@@ -136,7 +136,7 @@ class Accuracy:
 
 
 def _difference(scores: Mapping[str, float], expected: Mapping[str, float]) -> float:
-    """Return the largest difference; other labels, or a NaN, are as different as can be."""
+    """Return the largest difference; other labels, or a NaN, give the maximum."""
     if scores.keys() != expected.keys():
         return 1.0
     largest = np.max(np.abs([scores[label] - expected[label] for label in expected]))
@@ -145,12 +145,12 @@ def _difference(scores: Mapping[str, float], expected: Mapping[str, float]) -> f
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """How well the load generator itself kept up.
+    """Lateness and CPU use of the load generator.
 
     Attributes:
-        late_share: share of requests sent later after they were due than is allowed.
+        late_share: share of requests sent too late.
         worst_late_ms: the longest delay of a request by the generator.
-        cpu_share: of one core, used by it.
+        cpu_share: its share of one core.
     """
 
     late_share: float
@@ -159,7 +159,7 @@ class Generator:
 
     @classmethod
     def of(cls, log: Log, late_ms: float) -> Generator:
-        """Look at when requests were sent, and what that cost; `late_ms` is late."""
+        """Compute the figures of the generator; a request is late after `late_ms`."""
         late = np.array([sample.lateness for sample in log.samples] or [0.0])
         return cls(
             late_share=float(np.mean(late * 1e3 > late_ms)),

@@ -1,6 +1,6 @@
-"""A load test as one HTML page that needs nothing else: headline, charts, tables, circumstances.
+"""A load test as one HTML page without other files: headline, charts, tables, circumstances.
 
-`templates/page.html` is the page, `templates/page.css` its style; here are the values they show.
+`templates/page.html` is the page, `templates/page.css` its style; this module computes the values.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bandstand.errors import UnusableRequestError
 from bandstand_loadtest import charts
-from bandstand_loadtest.figures import RUN_COLUMNS, Cell, mark, run_row, said, verdict
+from bandstand_loadtest.figures import RUN_COLUMNS, Cell, format_figure, mark, run_row, verdict
 from bandstand_loadtest.measure import BUSY_SHARE
 from bandstand_loadtest.report import Report
 from bandstand_loadtest.runs import LEAST_ACCURACY, Check, Run
@@ -32,14 +32,14 @@ class _Tile(NamedTuple):
 
 
 class _Charted(NamedTuple):
-    """A chart, and a table of the same."""
+    """A chart, and a table of its values."""
 
     chart: Markup
     rows: list[tuple[Cell, ...]]
 
 
 def check_can_write() -> None:
-    """Make sure, before any work, that a page can be made.
+    """Check, before any work, that a page can be written.
 
     Raises:
         UnusableRequestError: Jinja2 or matplotlib is not installed.
@@ -78,12 +78,15 @@ def page(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"said": said, "percent": lambda share: f"{100 * share:g}"}
+    environment.filters |= {
+        "format_figure": format_figure,
+        "percent": lambda share: f"{100 * share:g}",
+    }
     return environment.get_template("page.html").render(_values(report)).lstrip()
 
 
 def _values(report: Report) -> dict[str, Any]:
-    """Return what the template shows; a part that is None or empty is left out."""
+    """Return the template's values; the page leaves out parts that are None or empty."""
     runs = [run for run in report.runs if not run.probe]
     return {
         "report": report,
@@ -106,17 +109,19 @@ def _values(report: Report) -> dict[str, Any]:
 def _tiles(report: Report) -> Iterator[_Tile]:
     for run in report.of("single-stream"):
         if run.latency_ms is not None:
-            note = f"SingleStream; p50 {said(run.latency_ms.p50)} ms"
-            yield _Tile("p90, one at a time", f"{said(run.latency_ms.p90)} ms", note)
+            note = f"SingleStream; p50 {format_figure(run.latency_ms.p50)} ms"
+            yield _Tile("p90, one at a time", f"{format_figure(run.latency_ms.p90)} ms", note)
     for run in report.of("server"):
         name = "the highest that holds" if report.searched else "as stated"
-        tail = "-" if run.latency_ms is None else said(run.latency_ms.p99)
+        tail = "-" if run.latency_ms is None else format_figure(run.latency_ms.p99)
         bound = report.plan.bounds.p99_ms
-        note = f"Server, {name}; p99 {tail} ms" + (f", bound {said(bound)}" if bound else "")
-        yield _Tile("requests a second", said(run.rate or 0.0), note)
+        note = f"Server, {name}; p99 {tail} ms" + (
+            f", bound {format_figure(bound)}" if bound else ""
+        )
+        yield _Tile("requests a second", format_figure(run.rate or 0.0), note)
     for run in report.of("offline"):
-        note = f"Offline; {said(run.requests_per_second)} recordings a second"
-        yield _Tile("audio a second", f"{said(run.audio_seconds_per_second)} s", note)
+        note = f"Offline; {format_figure(run.requests_per_second)} recordings a second"
+        yield _Tile("audio a second", f"{format_figure(run.audio_seconds_per_second)} s", note)
     answers = sum(run.answered for run in report.runs)
     if answers:
         equal = sum(run.accuracy.equal_share * run.answered for run in report.runs) / answers
@@ -136,8 +141,8 @@ def _search(report: Report) -> _Charted | None:
         return None
     rows: list[tuple[Cell, ...]] = [
         (
-            said(run.rate or 0.0),
-            "-" if run.latency_ms is None else said(run.latency_ms.p99),
+            format_figure(run.rate or 0.0),
+            "-" if run.latency_ms is None else format_figure(run.latency_ms.p99),
             run.requests,
             verdict(run) if run.probe else verdict(run) + " (confirmed)",
         )
@@ -147,33 +152,33 @@ def _search(report: Report) -> _Charted | None:
 
 
 def _latency(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    told = [run for run in _telling(runs) if run.latency_ms is not None]
-    return [(_title(run), _safe(charts.latency_histogram(run))) for run in told]
+    shown = [run for run in _representative(runs) if run.latency_ms is not None]
+    return [(_title(run), _safe(charts.latency_histogram(run))) for run in shown]
 
 
 def _stages(runs: Sequence[Run]) -> _Charted | None:
-    told = [run for run in _telling(runs) if run.stages]
-    if not told:
+    shown = [run for run in _representative(runs) if run.stages]
+    if not shown:
         return None
     rows: list[tuple[Cell, ...]] = [
         (
             _title(run),
             stage.name.replace("_", " "),
-            *map(said, (stage.mean, stage.p50, stage.p99)),
+            *map(format_figure, (stage.mean, stage.p50, stage.p99)),
         )
-        for run in told
+        for run in shown
         for stage in run.stages
     ]
-    return _Charted(_safe(charts.stage_times(told)), rows)
+    return _Charted(_safe(charts.stage_times(shown)), rows)
 
 
 def _batches(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    told = [run for run in _telling(runs) if sum(run.batches.values())]
-    return [(_title(run), _safe(charts.batch_sizes(run))) for run in told]
+    shown = [run for run in _representative(runs) if sum(run.batches.values())]
+    return [(_title(run), _safe(charts.batch_sizes(run))) for run in shown]
 
 
-def _telling(runs: Sequence[Run]) -> list[Run]:
-    """Return one run a scenario; of a sweep, the first and the last."""
+def _representative(runs: Sequence[Run]) -> list[Run]:
+    """Return one run of each scenario; of a sweep, the first and the last."""
     swept = [run for run in runs if run.scenario == "sweep"]
     return [run for run in runs if run.scenario != "sweep" or run in (swept[0], swept[-1])]
 
@@ -183,14 +188,14 @@ def _title(run: Run) -> str:
 
 
 def _safe(drawing: str) -> Markup:
-    """Mark a chart, which is our own SVG, as no text to escape."""
+    """Mark a chart as SVG, so that it is not escaped."""
     from markupsafe import Markup
 
     return Markup(drawing)  # noqa: S704 (matplotlib has escaped what it drew)
 
 
 def _checks(runs: Sequence[Run]) -> list[tuple[Cell, ...]]:
-    """Return each check where it was nearest to its bound, or farthest past it."""
+    """Return each check from the run in which it was nearest to its bound, or farthest past it."""
     worst: dict[str, tuple[Run, Check]] = {}
     for run in runs:
         for check in run.checks:
@@ -200,8 +205,8 @@ def _checks(runs: Sequence[Run]) -> list[tuple[Cell, ...]]:
     return [
         (
             f"{check.about}: {check.name}",
-            f"{said(check.measured)} {check.unit}",
-            f"{check.relation} {said(check.bound)} {check.unit}",
+            f"{format_figure(check.measured)} {check.unit}",
+            f"{check.relation} {format_figure(check.bound)} {check.unit}",
             _title(run),
             mark(check.holds),
         )
@@ -228,6 +233,6 @@ def _circumstances(report: Report) -> dict[str, str]:
         "load before the test": ", ".join(f"{load:.2f}" for load in machine.load_average),
         "system": f"{machine.system}, Python {machine.python}",
         "packages": ", ".join(f"{name} {v}" for name, v in machine.packages.items()),
-        "recordings": f"{clips.count} of {said(clips.shortest_seconds)} to "
-        f"{said(clips.longest_seconds)} s ({formats})",
+        "recordings": f"{clips.count} of {format_figure(clips.shortest_seconds)} to "
+        f"{format_figure(clips.longest_seconds)} s ({formats})",
     }

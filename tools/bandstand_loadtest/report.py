@@ -1,4 +1,4 @@
-"""All of a load test in one value, and as JSON."""
+"""The report of a load test, and its JSON."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bandstand_loadtest.clips import ClipFacts
-from bandstand_loadtest.figures import said
+from bandstand_loadtest.clips import ClipStatistics
+from bandstand_loadtest.figures import format_figure
 from bandstand_loadtest.machine import Machine
 from bandstand_loadtest.runs import Check, Run
 from bandstand_loadtest.scenarios import Plan
-from bandstand_loadtest.targets.base import ServerFacts
+from bandstand_loadtest.targets.base import ServerMetadata
 
 FORMAT = 1
-"""Raised when a field of the JSON changes its meaning or goes."""
+"""Increased when a field of the JSON changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +25,23 @@ class Report:
 
     Attributes:
         started: date and time, with the zone.
-        command: what makes these numbers again.
-        server: what was tested.
+        command: the command line of the test.
+        server: metadata of the server.
         same_host: whether server and load generator shared the machine.
-        machine: where the load came from.
-        clips: what was sent.
-        plan: how long, and held to what.
-        runs: in the order they were made.
-        searched: whether a highest rate was looked for.
-        highest_rate: what was found, requests a second.
+        machine: that sent the load.
+        clips: statistics of the recordings.
+        plan: durations and bounds.
+        runs: in the order of execution.
+        searched: whether the highest rate was searched.
+        highest_rate: the result of the search, requests a second.
     """
 
     started: str
     command: str
-    server: ServerFacts
+    server: ServerMetadata
     same_host: bool
     machine: Machine
-    clips: ClipFacts
+    clips: ClipStatistics
     plan: Plan
     runs: Sequence[Run]
     searched: bool = False
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def missed(self) -> list[tuple[Run, Check]]:
-        """What does not hold; a search's tries are there to fail."""
+        """The missed checks, without those of a search's probes."""
         return [
             (run, check)
             for run in self.runs
@@ -60,28 +60,28 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether everything holds, and a rate was found where one was looked for."""
+        """Whether all checks passed, and a search found a rate."""
         return not self.missed and not (self.searched and self.highest_rate is None)
 
     @property
     def misses(self) -> list[str]:
-        """Why it did not pass, for people: a line each."""
+        """The reasons why it did not pass, one line each."""
         lines = [
             f"{run.scenario}, {run.load}: {check.about}, {check.name} "
-            f"{said(check.measured)}{check.unit and ' ' + check.unit} "
-            f"({check.relation} {said(check.bound)})"
+            f"{format_figure(check.measured)}{check.unit and ' ' + check.unit} "
+            f"({check.relation} {format_figure(check.bound)})"
             for run, check in self.missed
         ]
         if self.searched and self.highest_rate is None:
-            lines.append("no rate was found that holds and was confirmed")
+            lines.append("no rate was found within the bounds and confirmed")
         return lines
 
     def of(self, scenario: str) -> list[Run]:
-        """Return the runs of one scenario, a search's tries left out."""
+        """Return the runs of one scenario, without a search's probes."""
         return [run for run in self.runs if run.scenario == scenario and not run.probe]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as plain values; figures that are worked out stand in it as well."""
+        """Return the report as plain values, including computed figures."""
         content = {"format": FORMAT, "passed": self.passed, **asdict(self)}
         content["runs"] = [_run_as_json(run) for run in self.runs]
         return content
@@ -111,5 +111,5 @@ def _run_as_json(run: Run) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no infinity."""
+    """Return None for infinity, which JSON does not have."""
     return value if value < float("inf") else None

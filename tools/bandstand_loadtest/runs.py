@@ -1,4 +1,4 @@
-"""One run of a load test: what was asked for, what came of it, and what it was held to."""
+"""One run of a load test: its load, its figures and its checks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _LATE_MS, _LATE_SHARE_OF_BOUND = 10.0, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a run must hold to.
+    """The bounds of a run.
 
     Attributes:
         p99_ms: highest 99th percentile of latency in `server`; None: not bounded.
-        late_share: largest share of requests that the generator itself may send late.
-        allow_cache: take answers from the server's caches for measurements.
+        late_share: largest share of requests that the generator may send late.
+        allow_cache: accept answers from the server's caches.
     """
 
     p99_ms: float | None = None
@@ -37,13 +37,13 @@ class Bounds:
 
     @property
     def late_ms(self) -> float:
-        """How long after it was due a request is sent late: what the latency would show."""
+        """Delay after which a request counts as late: large enough to affect the latency."""
         return max(_LATE_MS, _LATE_SHARE_OF_BOUND * (self.p99_ms or 0.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing a run is held to, with its figure and its bound in the same unit."""
+    """One check of a run, with its figure and its bound in the same unit."""
 
     about: Literal["server", "generator"]
     name: str
@@ -54,7 +54,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether it does; NaN never does."""
+        """Whether the figure is within the bound; NaN never is."""
         if self.relation == "at most":
             return self.measured <= self.bound
         return self.measured >= self.bound
@@ -65,21 +65,21 @@ class Run:
     """One run, measured.
 
     Attributes:
-        scenario: which shape of load.
+        scenario: the kind of load.
         rate: requests a second that were due, for `server`.
-        in_flight: requests under way at a time, for the others.
-        requests: how many were sent.
-        errors: how many failed, by the name of the failure.
-        seconds: from when the first was due until the last was finished.
+        in_flight: requests in flight, for the others.
+        requests: number of requests sent.
+        errors: number of failures, by the name of the failure.
+        seconds: from the due time of the first request until the last was finished.
         audio_seconds: length of all recordings that were answered.
-        latency_ms: None where nothing was answered.
-        stages: where the time went, as far as the answers tell.
-        batches: batches that the model ran meanwhile, by their number of rows.
+        latency_ms: None if there are no answers.
+        stages: the time of each stage, from the answers.
+        batches: the model's batches during the run, by their number of rows.
         cache_hits: answers that came from the server's caches.
         accuracy: against the f32 reference.
-        generator: how well it kept up.
-        checks: what the run was held to.
-        probe: one of a search's tries, whose failing fails nothing.
+        generator: its lateness and CPU use.
+        checks: of the run.
+        probe: whether the run is a probe of a search, which may miss its checks.
     """
 
     scenario: Scenario
@@ -100,17 +100,17 @@ class Run:
 
     @property
     def holds(self) -> bool:
-        """Whether every check does."""
+        """Whether every check passed."""
         return all(check.holds for check in self.checks)
 
     @property
     def valid(self) -> bool:
-        """Whether the generator kept up; where it did not, the run says nothing."""
+        """Whether the generator was fast enough; otherwise the run is invalid."""
         return all(check.holds for check in self.checks if check.about == "generator")
 
     @property
     def answered(self) -> int:
-        """How many requests were answered."""
+        """Number of answered requests."""
         return self.accuracy.answers
 
     @property
@@ -125,7 +125,7 @@ class Run:
 
     @property
     def load(self) -> str:
-        """What was asked of the server, for people."""
+        """The load, for people."""
         if self.rate is not None:
             return f"{self.rate:.4g} a second"
         return f"{self.in_flight} in flight"
@@ -141,7 +141,7 @@ def measure_run(
     in_flight: int | None = None,
     probe: bool = False,
 ) -> Run:
-    """Turn a log into figures, and hold them to the bounds."""
+    """Compute the figures of a log, and check them against the bounds."""
     answered = log.answered
     errors = Counter(sample.error for sample in log.samples if sample.error is not None)
     seen = sum(sample.answer is not None and sample.answer.from_cache for sample in answered)

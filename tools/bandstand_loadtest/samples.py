@@ -1,4 +1,4 @@
-"""What became of each request."""
+"""The result of each request."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Sample:
     """One request; times are seconds of `time.perf_counter`.
 
     Attributes:
-        clip: what was sent.
-        due: when it should have been sent.
-        sent: when it was.
-        finished: when its answer was here whole, or it had failed.
-        answer: None where it failed.
-        error: the stable name of the failure; None where it was answered.
+        clip: the recording.
+        due: time at which it should be sent.
+        sent: time at which it was sent.
+        finished: time at which its answer was complete, or it failed.
+        answer: None if it failed.
+        error: the stable name of the failure; None if it was answered.
     """
 
     clip: Clip
@@ -33,12 +33,12 @@ class Sample:
 
     @property
     def latency(self) -> float:
-        """Seconds from when it was due: a request that waits to be sent waits nevertheless."""
+        """Seconds from the due time: waiting to be sent is part of the latency."""
         return self.finished - self.due
 
     @property
     def lateness(self) -> float:
-        """Seconds that the generator itself was late."""
+        """Seconds by which the generator was late."""
         return self.sent - self.due
 
 
@@ -48,8 +48,8 @@ class Log:
 
     Attributes:
         samples: all of them.
-        wall_seconds: how long the generator was at work.
-        own_cpu_seconds: CPU time of this process meanwhile.
+        wall_seconds: duration of the run.
+        own_cpu_seconds: CPU time of this process during the run.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -58,19 +58,19 @@ class Log:
 
     @property
     def answered(self) -> list[Sample]:
-        """Those that were answered."""
+        """The answered requests."""
         return [sample for sample in self.samples if sample.answer is not None]
 
     @property
     def span_seconds(self) -> float:
-        """From when the first request was due until the last one was finished."""
+        """Seconds from the due time of the first request until the last was finished."""
         if not self.samples:
             return 0.0
         return max(s.finished for s in self.samples) - min(s.due for s in self.samples)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Take the times of a block."""
+        """Measure the times of a block."""
         started, cpu = perf_counter(), process_time()
         yield
         self.own_cpu_seconds = process_time() - cpu

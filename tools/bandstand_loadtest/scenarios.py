@@ -1,7 +1,7 @@
 """MLPerf inference's scenarios, and a sweep of concurrency, against one target.
 
-SingleStream sends one request at a time; Server sends them at random times, whatever is still
-unanswered; Offline keeps many under way to see how much work gets done.
+SingleStream sends one request at a time; Server sends them at random times, with any number in
+flight; Offline keeps many in flight to measure the throughput.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 
 _MOST_WARM_UPS = 32
 _CONFIRMATION_FACTOR = 2.0
-_START_IN_FLIGHT, _START_SHARE = 8, 0.5  # a search begins at this share of what these get done
-_MOST_TRIES = 3  # of a rate that the generator itself could not keep up
-_MISSED_SHARE = 0.01  # so many late answers, and a 99th percentile is missed
+_START_IN_FLIGHT, _START_SHARE = 8, 0.5  # a search starts at this share of their throughput
+_MOST_TRIES = 3  # of a rate at which the generator lagged
+_MISSED_SHARE = 0.01  # with this share of slow answers, a 99th percentile is missed
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long runs are and what they are held to.
+    """Durations and bounds of runs.
 
     Attributes:
         seconds: shortest duration of a run.
-        fewest: least number of requests in a run, which may take longer for it.
-        seed: of the order of clips and of arrivals.
-        bounds: what runs are held to.
+        fewest: smallest number of requests in a run; a run can take longer for it.
+        seed: of the order of clips and of the arrivals.
+        bounds: of all runs.
     """
 
     seconds: float
@@ -49,13 +49,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Where progress is told.
+    """Callbacks for the progress.
 
     Attributes:
-        prepares: told of how many clips reference answers are being made.
-        prepared: one more is made.
-        begins: what begins, and how many seconds it is to last.
-        finishes: told of each request that finishes.
+        prepares: called with the number of reference answers to compute.
+        prepared: called after each reference answer.
+        begins: called with the name of a run and its duration in seconds.
+        finishes: called for each finished request.
     """
 
     prepares: Callable[[int], None] = lambda _clips: None
@@ -69,9 +69,9 @@ class LoadTest:
 
     Args:
         target: the server.
-        clips: what is sent.
-        plan: how long, and held to what.
-        observer: where progress is told.
+        clips: the recordings.
+        plan: durations and bounds.
+        observer: receives the progress.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LoadTest:
         self._observer = observer or Observer()
 
     async def warm_up(self) -> None:
-        """Have every clip (or the first of them) answered once, unmeasured.
+        """Send every clip (or the first of them) once, without measuring.
 
         Raises:
             UnusableRequestError: the server answers from a cache, or with another version of the
@@ -109,21 +109,21 @@ class LoadTest:
         counted = (await self._target.counters()).since(before)
         if again.from_cache or counted.cache_hits:
             raise UnusableRequestError(
-                "the server answers from its cache, which would be measured instead of its work: "
+                "the server answers from its cache, so the model would not be measured: "
                 "start it with BANDSTAND_FEATURE_CACHE_ENTRIES=0 (Triton: without a response "
-                "cache), or say --allow-cache"
+                "cache), or use --allow-cache"
             )
 
     async def single_stream(self) -> Run:
-        """Send one request at a time: the latency of a server that does nothing else."""
+        """Send one request at a time: the latency without other requests."""
         return await self._closed("single-stream", 1)
 
     async def sweep(self, concurrencies: Sequence[int] = CONCURRENCIES) -> list[Run]:
-        """Keep 1, 2, 4, … requests under way, to see where more brings no more."""
+        """Keep 1, 2, 4, … requests in flight, to find the highest throughput."""
         return [await self._closed("sweep", in_flight) for in_flight in concurrencies]
 
     async def offline(self, in_flight: int) -> Run:
-        """Work through all clips, again and again in whole passes, as fast as it goes."""
+        """Send all clips as fast as possible, in whole passes."""
         ends = perf_counter() + self._plan.seconds
         clips = shuffled(self._clips, self._plan.seed)
 
@@ -147,14 +147,16 @@ class LoadTest:
     async def find_rate(
         self, start: float | None, precision: float
     ) -> tuple[float | None, list[Run]]:
-        """Search for the highest rate of `server` that holds.
+        """Search the highest rate of `server` within the bounds.
 
         Args:
-            start: the first rate to try; None: half of what a few requests at a time get done.
+            start: the first rate to try; None: half of the throughput with a few requests in
+                flight.
             precision: of the result, as a share.
 
         Returns:
-            The rate, None where none holds, and every run; the one that confirmed it is no probe.
+            The rate (None: no rate is within the bounds), and all runs; the confirming run is no
+            probe.
         """
         longer = replace(
             self._plan,
@@ -207,7 +209,7 @@ class LoadTest:
 
         def generate(watch: Watch) -> Awaitable[Log]:
             def watched(sample: Sample) -> None:
-                verdict.hear(sample)
+                verdict.add(sample)
                 watch(sample)
 
             return open_loop(self._target, clips, arrivals, watched, go_on)
@@ -242,7 +244,7 @@ class LoadTest:
 
 
 class _Verdict:
-    """Whether a probe can still hold; one that cannot is not worth the time."""
+    """Whether a probe can still pass; otherwise it ends early."""
 
     def __init__(self, requests: int, bounds: Bounds) -> None:
         self._may_miss = requests * _MISSED_SHARE
@@ -250,12 +252,12 @@ class _Verdict:
         self._missed = 0
         self._failed = False
 
-    def hear(self, sample: Sample) -> None:
-        """Take one finished request into account."""
+    def add(self, sample: Sample) -> None:
+        """Count one finished request."""
         self._failed |= sample.error is not None
         bound = self._bounds.p99_ms
         self._missed += bound is not None and sample.latency * 1e3 > bound
 
     def open(self) -> bool:
-        """Whether it still can."""
+        """Whether the probe can still pass."""
         return not self._failed and self._missed <= self._may_miss

@@ -1,4 +1,4 @@
-"""When requests are due."""
+"""Due times of requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bandstand.runners.base import Array
 
-_SPREAD = 6.0  # standard deviations of the number of arrivals that are drawn for
+_SPREAD = 6.0  # standard deviations added to the number of arrivals drawn
 
 
 def poisson_arrivals(rate: float, seconds: float, fewest: int, seed: int) -> Array:
@@ -16,8 +16,8 @@ def poisson_arrivals(rate: float, seconds: float, fewest: int, seed: int) -> Arr
 
     Args:
         rate: arrivals a second on average.
-        seconds: for how long they come.
-        fewest: how many there are at least; the time is stretched for them.
+        seconds: their duration.
+        fewest: smallest number of arrivals; the duration is extended for them.
         seed: the same seed gives the same times.
 
     Returns:

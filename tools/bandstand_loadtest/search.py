@@ -1,4 +1,4 @@
-"""The highest rate that holds: bracketed by doubling, narrowed by bisection, then confirmed."""
+"""The highest rate within the bounds: bracketed by doubling, then bisection, then confirmed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Probe = Callable[[float], Awaitable[bool]]
 async def find_highest_rate(
     holds: Probe, confirms: Probe, start: float, *, precision: float = 0.05
 ) -> float | None:
-    """Search for the highest rate at which a server holds.
+    """Search the highest rate at which a server is within its bounds.
 
     Args:
-        holds: runs at a rate and tells whether everything held.
+        holds: runs at a rate and returns whether all checks passed.
         confirms: the same, longer and with other arrivals.
         start: the first rate to try, requests a second.
-        precision: how far the lowest rate that failed may lie above the result, as a share.
+        precision: largest distance from the result to the lowest rate that failed, as a share.
 
     Returns:
-        The highest rate that held and was confirmed, requests a second; None: none did.
+        The highest rate that passed and was confirmed, requests a second; None: none did.
     """
     low, _ = await _narrow(holds, *await _bracket(holds, start), precision)
     if low:
@@ -34,7 +34,7 @@ async def find_highest_rate(
 
 
 async def _bracket(holds: Probe, start: float) -> tuple[float, float]:
-    """Return a rate that holds (0: none) and a higher one that does not (infinity: none seen)."""
+    """Return a rate that passes (0: none) and a higher one that fails (infinity: none tried)."""
     rate = start
     if await holds(rate):
         for _ in range(_MOST_DOUBLINGS):
@@ -50,7 +50,7 @@ async def _bracket(holds: Probe, start: float) -> tuple[float, float]:
 
 
 async def _fall_back(holds: Probe, rate: float, precision: float) -> tuple[float, float]:
-    """Go down from a rate that held once, in growing steps; return as `_bracket` does."""
+    """Go down from a rate that passed once, in growing steps; return the same as `_bracket`."""
     high = math.inf
     for doublings in range(_MOST_CONFIRMATIONS):
         if await holds(rate):
@@ -60,7 +60,7 @@ async def _fall_back(holds: Probe, rate: float, precision: float) -> tuple[float
 
 
 async def _narrow(holds: Probe, low: float, high: float, precision: float) -> tuple[float, float]:
-    """Halve the gap between a rate that holds and one that does not, as far as is asked for."""
+    """Halve the interval between a rate that passes and one that fails, down to `precision`."""
     while low and high < math.inf and high > low * (1 + precision):
         middle = math.sqrt(low * high)
         if await holds(middle):

@@ -1,1 +1,1 @@
-"""Data to checkpoint: the small models that ship with Bandstand."""
+"""Training: from tables of features to checkpoints of genre models."""

@@ -1,7 +1,7 @@
-"""Checkpoints of fitted genre models: one safetensors file each, with its facts in the header.
+"""Checkpoints of fitted genre models: one safetensors file each, with its metadata in the header.
 
-The only key of the safetensors metadata is `bandstand`; it holds `CheckpointFacts` as JSON. One
-file needs no care to stay consistent, and one sha256 in a card covers weights, scaler and facts.
+The only key of the safetensors metadata is `bandstand`; it holds `CheckpointMetadata` as JSON. One
+file is always consistent, and one sha256 in a card covers weights, scaler and metadata.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bandstand_training.genre_network import GenreModel
 METADATA_KEY = "bandstand"
 SUFFIX = ".safetensors"
 LARGEST_BYTES = 64 * 1024 * 1024
-"""A genre model is a thousand times smaller; what is larger is none, and is not read."""
+"""Larger files are not read; a genre model is a thousand times smaller."""
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib"}
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # a pickle's first opcode; the zip torch.save makes
 
@@ -33,13 +33,13 @@ _HEADER_START = 8
 """Of a safetensors file: the length of the JSON object that follows comes first, little-endian."""
 
 
-class CheckpointFacts(BaseModel):
-    """What a checkpoint says of itself."""
+class CheckpointMetadata(BaseModel):
+    """The metadata of a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Name
-    """The card it belongs to."""
+    """The name of its card."""
     architecture: Literal["feature_mlp"] = "feature_mlp"
     labels: tuple[str, ...] = Field(min_length=2)
     """The classes, in the order of the logits."""
@@ -48,35 +48,35 @@ class CheckpointFacts(BaseModel):
     members: Annotated[int, Field(ge=1, le=64)]
     """Networks whose logits are averaged."""
     fitted_to: str
-    """The data, in words."""
+    """A description of the training data."""
     epochs: int
     seed: int
     quality: tuple[Quality, ...] = ()
-    """What was measured, protocol by protocol."""
+    """The measurements, one for each protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model, in evaluation mode, and what its file says of it."""
+    """A model, in evaluation mode, and its metadata."""
 
     model: GenreModel
-    facts: CheckpointFacts
+    metadata: CheckpointMetadata
 
 
 def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
     """Write `<directory>/<name>-v<N>.safetensors`, N one above the newest, and return its path.
 
-    The file appears whole or not at all, and replaces none. Equal checkpoints give equal bytes.
+    The file is written atomically, and replaces none. Equal checkpoints give equal bytes.
 
     Raises:
         CheckpointError: the weights are not finite, or do not fit the labels and features.
-        OSError: the directory is not writable, or full; nothing is left behind.
+        OSError: the directory is not writable, or full; no file remains.
     """
     from safetensors.torch import save
 
-    _check(checkpoint.model.state_dict(), checkpoint.facts, "this model")
-    metadata = {METADATA_KEY: checkpoint.facts.model_dump_json()}
-    content = save(checkpoint.model.state_dict(), metadata)
+    _check(checkpoint.model.state_dict(), checkpoint.metadata, "this model")
+    header = {METADATA_KEY: checkpoint.metadata.model_dump_json()}
+    content = save(checkpoint.model.state_dict(), header)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=directory) as staging:
         staged = Path(staging) / "checkpoint"
@@ -84,7 +84,7 @@ def save_checkpoint(checkpoint: Checkpoint, directory: Path) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        return _publish(staged, directory, checkpoint.facts.name)
+        return _publish(staged, directory, checkpoint.metadata.name)
 
 
 def _publish(staged: Path, directory: Path, name: str) -> Path:
@@ -111,7 +111,7 @@ def versions(directory: Path, name: str) -> list[int]:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint without executing code from it.
 
     Raises:
         CheckpointError: no such file, a pickle, truncated, not of this architecture, labels or
@@ -122,20 +122,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _refuse_pickles(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
-    if METADATA_KEY not in metadata:
+    if METADATA_KEY not in header:
         raise CheckpointError(f"{path.name} has no {METADATA_KEY!r} metadata: not ours")
     try:
-        facts = CheckpointFacts.model_validate_json(metadata[METADATA_KEY])
+        metadata = CheckpointMetadata.model_validate_json(header[METADATA_KEY])
     except ValidationError as error:
         raise CheckpointError(f"{path.name}: {error}") from error
-    _check(tensors, facts, path.name)
-    model = _empty_model(facts)
+    _check(tensors, metadata, path.name)
+    model = _empty_model(metadata)
     model.load_state_dict(tensors)
-    return Checkpoint(model.eval(), facts)
+    return Checkpoint(model.eval(), metadata)
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -145,7 +145,7 @@ def _refuse_pickles(path: Path) -> None:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror}") from error
-    # The length that a safetensors file begins with may have the first byte of a pickle.
+    # The length at the start of a safetensors file can have the first byte of a pickle.
     ours = start[4:] == b"\0\0\0\0{"
     if path.suffix in PICKLE_SUFFIXES or (start.startswith(PICKLE_STARTS) and not ours):
         raise CheckpointError(
@@ -155,16 +155,16 @@ def _refuse_pickles(path: Path) -> None:
         raise CheckpointError(f"{path.name} has {size} bytes, at most {LARGEST_BYTES} are read")
 
 
-def _empty_model(facts: CheckpointFacts) -> GenreModel:
-    scaler = FeatureScaler(len(facts.feature_names))
-    return GenreModel(scaler, len(facts.labels), facts.members)
+def _empty_model(metadata: CheckpointMetadata) -> GenreModel:
+    scaler = FeatureScaler(len(metadata.feature_names))
+    return GenreModel(scaler, len(metadata.labels), metadata.members)
 
 
-def _check(tensors: dict[str, torch.Tensor], facts: CheckpointFacts, what: str) -> None:
+def _check(tensors: dict[str, torch.Tensor], metadata: CheckpointMetadata, what: str) -> None:
     """Compare names, shapes, dtypes with the architecture's; weights must be finite."""
-    if len(set(facts.labels)) != len(facts.labels):
-        raise CheckpointError(f"{what}: a label stands twice")
-    promised = _empty_model(facts).state_dict()
+    if len(set(metadata.labels)) != len(metadata.labels):
+        raise CheckpointError(f"{what}: a label occurs twice")
+    promised = _empty_model(metadata).state_dict()
     if promised.keys() != tensors.keys():
         different = sorted(promised.keys() ^ tensors.keys())
         raise CheckpointError(f"{what}: missing or unknown weights: {different}")
@@ -173,8 +173,8 @@ def _check(tensors: dict[str, torch.Tensor], facts: CheckpointFacts, what: str) 
         if found.shape != expected.shape or found.dtype != expected.dtype:
             raise CheckpointError(
                 f"{what}: {name} is {found.dtype} {list(found.shape)}; with "
-                f"{len(facts.labels)} labels and {len(facts.feature_names)} features it should be "
-                f"{expected.dtype} {list(expected.shape)}"
+                f"{len(metadata.labels)} labels and {len(metadata.feature_names)} features it "
+                f"should be {expected.dtype} {list(expected.shape)}"
             )
         if not torch.isfinite(found).all():
             raise CheckpointError(f"{what}: {name} has values that are not finite")

@@ -1,4 +1,4 @@
-"""How good a way of fitting is, by several protocols; those that keep artists apart are honest."""
+"""Measurement of models by several protocols; random splits give too high figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cross_validate(
     folds: int = FOLDS,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Quality:
-    """Measure over random stratified folds; every row is predicted once, by a model without it."""
+    """Measure over random stratified folds; each row is predicted by a model fitted without it."""
     divided = divide(replace(table, groups=None), folds, settings.seed)
     chosen = choose_by_folds(table, settings, divided, on_epoch=on_epoch)
     return quality_of(RANDOM_FOLDS, RANDOM_FOLDS_NOTE, table.labels, chosen)
@@ -63,7 +63,7 @@ def divide(table: FeatureTable, folds: int, seed: int) -> list[tuple[Rows, Rows]
 def _check_folds(table: FeatureTable, folds: int) -> None:
     if len(table.classes) < 2:  # noqa: PLR2004
         raise UnusableRequestError(
-            f"every row has the label {table.classes[0]!r}: there is nothing to tell apart"
+            f"every row has the label {table.classes[0]!r}: at least two labels are needed"
         )
     what = "rows" if table.groups is None else f"different values of {table.group_column}"
     units = table.clips if table.groups is None else table.groups
@@ -83,7 +83,7 @@ def choose_by_folds(
     *,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> NDArray[np.int64]:
-    """Return the class that each row is given, `(rows,)`, by a model that was fitted without it."""
+    """Return the predicted class of each row, `(rows,)`, by a model fitted without it."""
     chosen = np.empty_like(table.labels)
     for train, test in divided:
         fitted = fit(table, train, settings, on_epoch=on_epoch)
@@ -100,7 +100,7 @@ def fit_and_watch(
 ) -> tuple[Fitted, Quality]:
     """Fit to the train list, keep the epoch that is best on the valid list, and measure it there.
 
-    For choosing settings: the measurement is of rows that the epoch was chosen by.
+    Use it to choose settings: the measured rows also choose the epoch.
     """
     train, valid = table.rows_of(split.train), table.rows_of(split.valid)
     fitted = fit(table, train, settings, watch=valid, on_epoch=on_epoch)
@@ -130,7 +130,7 @@ def measure_on_test(model: GenreModel, table: FeatureTable, split: Split) -> Qua
 def quality_of(
     protocol: str, note: str, wanted: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> Quality:
-    """Measure the classes that rows were given against those they have, both `(rows,)`."""
+    """Compare predicted classes with the labels, both `(rows,)`."""
     from sklearn.metrics import accuracy_score, f1_score
 
     return Quality(

@@ -1,4 +1,4 @@
-"""What training needs beyond what serving needs."""
+"""The packages that training needs beside those of serving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NEEDED = {"torch": "torch", "sklearn": "scikit-learn", "safetensors": "safetens
 
 
 def check_can_train() -> None:
-    """Make sure, before any work, that a model can be fitted and saved.
+    """Check, before any work, that a model can be fitted and saved.
 
     Raises:
         UnusableRequestError: a package is not installed.

@@ -1,4 +1,4 @@
-"""What makes features comparable; it is part of the model, so that it lives inside the graph."""
+"""The scaler of features; it is part of the model, so the graph contains it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 CLIP = 4.0
-"""Standard deviations: farther out, a feature says no more than `extreme`."""
+"""Standard deviations at which features are clipped."""
 INDIFFERENT_SCALE = 0.5
-"""Size of the directions in which classes do not differ; those in which they do have 1."""
+"""Scale of the directions in which classes do not differ; the others have 1."""
 SMALLEST = 1e-10
-"""Anything smaller has the logarithm of this; it is clipped anyway."""
+"""Smaller values count as this before the logarithm; the clipping limits them too."""
 
 
 class FeatureScaler(nn.Module):
     """Features `(n, features)` to network inputs of the same shape, both float32.
 
-    Take the logarithm of variances and levels, which spread over decades; standardise; clip; turn
-    and stretch so that classes are equally wide in every direction, the directions in which they
-    differ first (Fisher's discriminants); clip again.
+    Take the logarithm of variances and levels, which range over decades; standardise; clip; rotate
+    and scale so that the covariance within classes is the identity, with the directions in which
+    classes differ first (Fisher's discriminants); clip again.
     """
 
     logged: Tensor
@@ -57,7 +57,7 @@ def fit_scaler(
     Args:
         features: `(n, features)`.
         labels: `(n,)`, the classes.
-        names: of the features; which are variances and levels is told by them.
+        names: of the features; they show which are variances and levels.
     """
     logged = np.array([name.endswith("_var") or name == "rms_mean" for name in names])
     level = np.where(logged, np.log(np.maximum(features, SMALLEST)), features)
@@ -77,9 +77,9 @@ def fit_scaler(
 
 
 def _discriminants(standard: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the matrix `(features, features)` that turns and stretches.
+    """Return the matrix `(features, features)` that rotates and scales.
 
-    The covariance within classes is shrunk (Ledoit and Wolf 2004): few rows know little of it.
+    The covariance within classes is shrunk (Ledoit and Wolf 2004), since there are few rows.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -88,7 +88,7 @@ def _discriminants(standard: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     within = standard - means[np.searchsorted(classes, labels)]
     covariance, _ = ledoit_wolf(within, assume_centered=True)
     variances, axes = np.linalg.eigh(covariance)
-    # Classes of one row each have no width at all.
+    # Classes of one row have no covariance.
     variances = np.maximum(variances, np.finfo(np.float64).eps)
     whiten = (axes / np.sqrt(variances)) @ axes.T
     centred = means - means.mean(axis=0)

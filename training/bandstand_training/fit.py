@@ -27,14 +27,14 @@ SMOOTHING = 10
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """How a model is fitted; the defaults are those of the model that ships.
+    """Settings of a fit; the defaults are those of the embedded model.
 
     Attributes:
-        epochs: most passes over the rows; the learning rate falls to zero over them (cosine).
+        epochs: largest number of passes over the rows; the learning rate falls to zero (cosine).
         patience: epochs without a better accuracy on the watched rows after which fitting ends.
         members: networks whose logits are averaged.
-        gain_db: standard deviation of the random gain that each row is given each time.
-        noise: standard deviation of what is added to scaled features; classes have about 1.
+        gain_db: standard deviation of the random gain of each row in each epoch.
+        noise: standard deviation of the noise on scaled features; classes have about 1.
     """
 
     epochs: int = 120
@@ -55,7 +55,7 @@ class Fitted:
 
     Attributes:
         model: in evaluation mode, with the weights of the best epoch.
-        epochs: how many it was fitted for.
+        epochs: number of epochs of the fit.
     """
 
     model: GenreModel
@@ -74,9 +74,9 @@ def fit(
 
     Args:
         table: features and labels.
-        rows: what to fit to.
-        settings: how.
-        watch: rows to keep the best epoch by, and to stop early; none: the last epoch is kept.
+        rows: of the training data.
+        settings: of the fit.
+        watch: rows that choose the best epoch and the end; none: the last epoch is kept.
         on_epoch: called after each epoch.
     """
     features, labels = table.features[rows], table.labels[rows]
@@ -126,7 +126,7 @@ def _one_epoch(
     for start in range(0, len(targets), settings.batch_size):
         batch = scaled[start : start + settings.batch_size]
         wanted = targets[start : start + settings.batch_size]
-        logits = model.member_logits(batch)  # each network learns by itself: losses are summed
+        logits = model.member_logits(batch)  # the networks are independent: their losses are summed
         loss = settings.members * cross_entropy(
             logits.flatten(0, 1),
             wanted.repeat(settings.members),
@@ -140,8 +140,8 @@ def _one_epoch(
 class _BestKeeper:
     """Keeps the weights of the epoch with the best accuracy on the watched rows.
 
-    The accuracy is the mean over the last `SMOOTHING` epochs: that of one epoch, on a few hundred
-    rows, is mostly luck.
+    The accuracy is the mean over the last `SMOOTHING` epochs: for a few hundred rows, that of one
+    epoch depends mostly on chance.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class _BestKeeper:
         self.best_epoch = 0
 
     def should_stop(self) -> bool:
-        """Look at the model after one more epoch."""
+        """Evaluate the model after an epoch; return whether to stop."""
         self._epoch += 1
         if self._watch is None:
             self.best_epoch = self._epoch
@@ -169,7 +169,7 @@ class _BestKeeper:
         return self._epoch - self.best_epoch >= self._patience
 
     def best(self) -> GenreModel:
-        """Return the model with the weights kept."""
+        """Return the model with the best weights."""
         if self._kept is not None:
             self._model.load_state_dict(self._kept)
         return self._model

@@ -1,4 +1,4 @@
-"""What a change of level does to the features: training clips at levels never recorded."""
+"""The effect of a change of level on the features, to augment the training data."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MEL_BANDS = 128
 
 
 class GainEffect:
-    """The effect of amplifying a recording on its features, exact but for clipping.
+    """The effect of amplifying a recording on its features, exact except for clipping.
 
     A gain of g multiplies amplitudes (RMS, mean of a waveform) by g and their variances by g². It
     raises every mel band by 20 log10 g dB, so the first coefficient of the orthonormal DCT over
-    `MEL_BANDS` bands rises by that times sqrt(MEL_BANDS); the 80 dB floor of the mel spectrum moves
-    along with its maximum. All other features of the table are ratios, or do not change.
+    `MEL_BANDS` bands rises by that times sqrt(MEL_BANDS); the 80 dB floor of the mel spectrum
+    changes with its maximum. All other features of the table are ratios, or do not change.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -28,10 +28,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a checkpoint is.
+    """Metadata of a checkpoint and its file.
 
     Attributes:
-        parameters: numbers that were fitted by gradient descent; the scaler's are not counted.
+        parameters: number of weights fitted by gradient descent, without the scaler's.
         size_bytes: of the file.
     """
 
@@ -73,10 +73,10 @@ class GenreClassifier:
             UnusableRequestError: another shape, or values that are not finite.
         """
         rows = np.asarray(features)
-        facts = self._checkpoint.facts
-        if rows.ndim != 2 or rows.shape[1] != len(facts.feature_names):  # noqa: PLR2004
+        metadata = self._checkpoint.metadata
+        if rows.ndim != 2 or rows.shape[1] != len(metadata.feature_names):  # noqa: PLR2004
             raise UnusableRequestError(
-                f"{len(facts.feature_names)} features a clip are needed, given was {rows.shape}"
+                f"{len(metadata.feature_names)} features a clip are needed, not {rows.shape}"
             )
         if not np.isfinite(rows).all():
             raise UnusableRequestError("a feature is not finite")
@@ -96,18 +96,18 @@ class GenreClassifier:
 
     def info(self) -> ModelInfo:
         """Return name with version, sizes, labels, features and measured quality."""
-        facts = self._checkpoint.facts
+        metadata = self._checkpoint.metadata
         return ModelInfo(
             name=self._path.stem,
             parameters=sum(p.numel() for p in self._checkpoint.model.parameters()),
             size_bytes=self._size,
-            labels=facts.labels,
-            feature_names=facts.feature_names,
-            quality=facts.quality,
+            labels=metadata.labels,
+            feature_names=metadata.feature_names,
+            quality=metadata.quality,
         )
 
     def _prediction(self, scores: NDArray[np.float64]) -> Prediction:
-        labels = self._checkpoint.facts.labels
+        labels = self._checkpoint.metadata.labels
         best = int(scores.argmax())
         return Prediction(
             labels[best], float(scores[best]), dict(zip(labels, scores.tolist(), strict=True))

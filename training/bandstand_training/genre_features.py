@@ -1,4 +1,4 @@
-"""The embedded genre model, reproduced: how `genre_features` was fitted and measured."""
+"""Training of the embedded genre model `genre_features`, and its measurement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bandstand.settings import get_settings
-from bandstand_training.checkpoint import Checkpoint, CheckpointFacts
+from bandstand_training.checkpoint import Checkpoint, CheckpointMetadata
 from bandstand_training.evaluation import (
     FOLDS,
     cross_validate,
@@ -26,7 +26,7 @@ FITTED_TO = (
 DEFAULT_OUT = Path(__file__).with_name("checkpoints")
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Given a title and a number of epochs, what is to be called after each of them."""
+"""Takes a title and a number of epochs; yields a function to call after each epoch."""
 
 
 def default_tables() -> Path:
@@ -42,8 +42,8 @@ def train_genre_features(
     Args:
         table_path: GTZAN's feature table.
         splits: the folder of the lists of the fault-filtered split.
-        settings: how; the defaults are those of the model that ships.
-        progress: told of each part.
+        settings: of the fit; the defaults are those of the embedded model.
+        progress: called for each part.
 
     Returns:
         The model with both measurements, and the accuracy on the valid list of a model fitted to
@@ -59,7 +59,7 @@ def train_genre_features(
         fitted = fit_on_split(table, split, settings, on_epoch=step)
     with progress(f"random {FOLDS}-fold", FOLDS * settings.epochs) as step:
         random_folds = cross_validate(table, settings, on_epoch=step)
-    facts = CheckpointFacts(
+    metadata = CheckpointMetadata(
         name=NAME,
         labels=table.classes,
         feature_names=table.feature_names,
@@ -69,4 +69,4 @@ def train_genre_features(
         seed=settings.seed,
         quality=(measure_on_test(fitted.model, table, split), random_folds),
     )
-    return Checkpoint(fitted.model, facts), seen.accuracy
+    return Checkpoint(fitted.model, metadata), seen.accuracy

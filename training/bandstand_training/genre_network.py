@@ -1,4 +1,4 @@
-"""The genre network: a small multilayer perceptron, a few of them, and their scaler."""
+"""The genre model: a few small multilayer perceptrons and their scaler."""
 
 from __future__ import annotations
 

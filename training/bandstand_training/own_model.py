@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandstand_client.contract.models import Quality
-from bandstand_training.checkpoint import Checkpoint, CheckpointFacts
+from bandstand_training.checkpoint import Checkpoint, CheckpointMetadata
 from bandstand_training.evaluation import choose_by_folds, divide, quality_of
 from bandstand_training.fit import FitSettings, fit
 from bandstand_training.table import FeatureTable
@@ -24,13 +24,12 @@ LEAKS = " Clips of one artist or album may be on both sides of a fold, which fla
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted model and what it was measured to be worth.
+    """A fitted model and its measured quality.
 
     Attributes:
         checkpoint: to be saved with `save_checkpoint`.
-        quality: by cross-validation; it is among the checkpoint's facts as well.
-        confusion: `(classes, classes)`, rows of the table by what they are and, along the second
-            axis, what the model without them said.
+        quality: by cross-validation; the checkpoint's metadata has it too.
+        confusion: `(classes, classes)`: labels along the first axis, predictions along the second.
     """
 
     checkpoint: Checkpoint
@@ -50,16 +49,16 @@ def train_on_table(
     """Measure by cross-validation, then fit to all rows; equal arguments give equal weights.
 
     Args:
-        table: what is learned; where it has groups, each is kept in one fold.
-        settings: how each model is fitted.
-        name: of the model, as a card would have it.
-        fitted_to: the data, in words.
-        folds: how many models are fitted for the measurement.
+        table: the training data; each of its groups stays in one fold.
+        settings: of each fit.
+        name: of the model, for a card.
+        fitted_to: description of the data.
+        folds: number of models fitted for the measurement.
         on_epoch: called after each of `(folds + 1) * settings.epochs` epochs.
 
     Raises:
         UnusableRequestError: see `evaluation.divide`.
-        pydantic.ValidationError: `name` is no card's name.
+        pydantic.ValidationError: `name` is not allowed for a card.
     """
     divided = divide(table, folds, settings.seed)
     chosen = choose_by_folds(table, settings, divided, on_epoch=on_epoch)
@@ -70,7 +69,7 @@ def train_on_table(
         apart = f"{protocol}, each {table.group_column} in one fold"
         quality = quality_of(apart, NOTE, table.labels, chosen)
     fitted = fit(table, np.arange(len(table.labels)), settings, on_epoch=on_epoch)
-    facts = CheckpointFacts(
+    metadata = CheckpointMetadata(
         name=name,
         labels=table.classes,
         feature_names=table.feature_names,
@@ -82,4 +81,4 @@ def train_on_table(
     )
     confusion = np.zeros((len(table.classes),) * 2, dtype=np.int64)
     np.add.at(confusion, (table.labels, chosen), 1)
-    return Trained(Checkpoint(fitted.model, facts), quality, confusion)
+    return Trained(Checkpoint(fitted.model, metadata), quality, confusion)

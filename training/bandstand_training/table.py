@@ -1,4 +1,4 @@
-"""The feature table and its split: one row a clip, named by its file."""
+"""The feature table and its split: one row for each clip, with the name of its file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bandstand.errors import UnusableRequestError
 from bandstand.frontends.librosa_features import FEATURE_NAMES
 
 CLIP_COLUMNS = ("filename", "path")
-"""What the column of the clips' names is called; `bandstand features --csv` writes `path`."""
+"""Possible names of the column of clips; `bandstand features --csv` writes `path`."""
 LABEL_COLUMN = "label"
 GROUP_COLUMNS = ("group", "artist")
-"""Columns that say which clips belong together; the first that is there is used."""
+"""Possible names of the column of groups; the first that exists is used."""
 
 Row = dict[str, str]
 
@@ -31,12 +31,12 @@ class FeatureTable:
 
     Attributes:
         clips: the file name of each row.
-        feature_names: what the columns of `features` are.
+        feature_names: of the columns of `features`.
         features: `(rows, features)`, float64, finite.
         labels: `(rows,)`, int64, positions in `classes`.
         classes: the genres, in alphabetical order.
-        groups: what each row belongs to, an artist for one; None: nobody knows.
-        group_column: the column that says so.
+        groups: the group of each row, such as an artist; None: unknown.
+        group_column: the name of their column.
     """
 
     clips: tuple[str, ...]
@@ -81,13 +81,13 @@ def read_table(
     Args:
         path: columns `filename` or `path`, and the features; others are ignored.
         labels: another CSV, with the same names of clips and their labels; None: the table has
-            them itself.
-        label_column: what the label's column is called, in whichever file.
-        group_column: the column of what clips belong to; None: `GROUP_COLUMNS`, where there is one.
+            labels.
+        label_column: name of the label's column, in either file.
+        group_column: name of the groups' column; None: one of `GROUP_COLUMNS`, if there is one.
 
     Raises:
         UnusableRequestError: no such file, a column is missing, a number is none, a clip has no
-            label or stands twice, or there are no rows.
+            label or occurs twice, or there are no rows.
     """
     rows = _read_rows(path)
     columns = rows[next(iter(rows))]
@@ -117,7 +117,7 @@ def read_table(
 def _read_rows(path: Path) -> dict[str, Row]:
     """Return the rows of a CSV by their clips."""
     try:
-        # Spreadsheets put a mark before UTF-8, which would become part of the first column's name.
+        # Spreadsheets write a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
             # A line that is too long has its surplus under None; one too short has None as values.
             rows = [
@@ -137,7 +137,7 @@ def _read_rows(path: Path) -> dict[str, Row]:
     by_clip = {row[named]: row for row in rows}
     if len(by_clip) < len(rows):
         twice = Counter(row[named] for row in rows).most_common(1)[0][0]
-        raise UnusableRequestError(f"{path}: the clip {twice!r} stands twice")
+        raise UnusableRequestError(f"{path}: the clip {twice!r} occurs twice")
     return by_clip
 
 
@@ -195,7 +195,7 @@ def _numbers(path: Path, rows: Mapping[str, Row]) -> NDArray[np.float64]:
             if not np.isfinite(values[i, j]):
                 raise UnusableRequestError(
                     f"{path}, row {i + 1} ({clip}): {name} is {row[name]!r}, not a finite number; "
-                    "leave the row out, or compute its features anew"
+                    "leave the row out, or compute its features again"
                 )
     return values
 
@@ -215,7 +215,7 @@ def read_split(directory: Path) -> Split:
     parts = {part: _read_list(directory / f"gtzan_{part}_filtered.txt") for part in Split.__slots__}
     clips = [clip for part in parts.values() for clip in part]
     if len(clips) != len(set(clips)):
-        raise UnusableRequestError(f"a clip stands twice in the lists of {directory}")
+        raise UnusableRequestError(f"a clip occurs twice in the lists of {directory}")
     return Split(**parts)
 
 

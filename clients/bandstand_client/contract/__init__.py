@@ -1,5 +1,5 @@
-"""What a Bandstand server answers: each operation, with its options and its answer, declared once.
+"""The operations of a Bandstand server: each with its options and its answer, declared once.
 
-Server, clients and command line read these declarations; this package imports nothing but the
-standard library. docs/adding.md shows how one is added.
+Server, clients and command line use these declarations; this package imports only the standard
+library. docs/adding.md describes how to add one.
 """

@@ -1,4 +1,4 @@
-"""How an operation on audio, its options and its answer are declared."""
+"""Declarations of operations on audio, their options and their answers."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ Audio = bytes | Path | str | BinaryIO
 server fetches."""
 
 SCHEMA_OF_ANSWERS: dict[str, Any] = {"use_attribute_docstrings": True}
-"""For pydantic, where it is there: docstrings of attributes are their descriptions."""
+"""For pydantic: docstrings of attributes are their descriptions."""
 SCHEMA_OF_OPTIONS: dict[str, Any] = {"extra": "forbid"}
-"""For pydantic: an option that is not declared is refused."""
+"""For pydantic: undeclared options are refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What an option means and which values it takes; it stands in the option's `Annotated` type.
+    """Description and bounds of an option, in the option's `Annotated` type.
 
     Attributes:
-        meaning: for people, in OpenAPI and in `--help`.
+        meaning: the description in OpenAPI and in `--help`.
         least: smallest number.
         most: largest number.
         longest: most characters of a text.
@@ -57,7 +57,7 @@ class Option:
     flags: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """Hand the bounds to pydantic, which is not imported for that."""
+        """Give the bounds to pydantic, without an import of pydantic."""
         schema = handler(source)
         inner = schema["schema"] if schema["type"] == "nullable" else schema
         bounds = {"ge": self.least, "le": self.most, "max_length": self.longest}
@@ -73,13 +73,13 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """Bounds of a number in an answer; it stands in the number's `Annotated` type."""
+    """Bounds of a number in an answer, in the number's `Annotated` type."""
 
     least: float
     most: float
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """Hand the bounds to pydantic, which is not imported for that."""
+        """Give the bounds to pydantic, without an import of pydantic."""
         return {**handler(source), "ge": self.least, "le": self.most}
 
 
@@ -92,19 +92,19 @@ class NoOptions:
 
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[P, A]):
-    """One thing that a server answers about a recording.
+    """One function of a server for recordings.
 
     As an attribute of a client it is that client's method: `client.classify("a.mp3", top_k=2)`.
 
     Attributes:
         name: of the clients' method.
         path: of the HTTP route, which takes POST.
-        triton_model: the model that answers it over gRPC.
+        triton_model: its model on Triton.
         command: of the command line.
         options: a frozen keyword-only dataclass; its fields are the options, over HTTP, gRPC, in
             Python and (by their flags) on the command line.
         answer: a frozen dataclass.
-        summary: what it does, in one line.
+        summary: one line that describes it.
     """
 
     name: str
@@ -122,32 +122,32 @@ class Operation(Generic[P, A]):
     @overload
     def __get__(self, client: AnswersAsync, owner: type) -> AsyncMethod[P, A]: ...
     def __get__(self, client: Any, owner: type) -> Any:
-        """Return the method of a client that asks for this operation."""
+        """Return the method of a client that calls this operation."""
         if client is None:
             return self
         return (AsyncMethod if client.is_async else Method)(self, client)
 
 
 class Answers(Protocol):
-    """A client that waits for its answers."""
+    """A sync client."""
 
     is_async: ClassVar[bool] = False
 
     def answer(
         self, operation: Operation[..., A], audio: Audio, options: Mapping[str, object]
     ) -> A:
-        """Ask for one operation.
+        """Call one operation.
 
         Args:
-            operation: which.
-            audio: about what.
-            options: those that were given; the server knows the others' defaults.
+            operation: the operation to call.
+            audio: its input.
+            options: the given options; the server has defaults for the others.
         """
         ...
 
 
 class AnswersAsync(Protocol):
-    """A client for asyncio; `Answers` otherwise."""
+    """An asyncio client; otherwise like `Answers`."""
 
     is_async: ClassVar[bool] = True
 
@@ -159,7 +159,7 @@ class AnswersAsync(Protocol):
 
 
 class _Bound(Generic[P, A]):
-    """An operation with the client that asks for it."""
+    """An operation with the client that calls it."""
 
     def __init__(self, operation: Operation[P, A], client: Any) -> None:
         self._operation = operation
@@ -167,7 +167,7 @@ class _Bound(Generic[P, A]):
         self.__doc__ = operation.summary
 
     def _checked(self, given: Mapping[str, object]) -> Mapping[str, object]:
-        """Return the options that were given.
+        """Return the given options.
 
         Raises:
             TypeError: the operation has no such option.
@@ -180,10 +180,10 @@ class Method(_Bound[P, A]):
     """A client's method; its keyword arguments are the operation's options."""
 
     def __call__(self, audio: Audio, /, *args: P.args, **options: P.kwargs) -> A:
-        """Ask about `audio`.
+        """Call the operation with `audio`.
 
         Raises:
-            BandstandClientError: what went wrong, by its class.
+            BandstandClientError: the call failed; the class gives the kind of failure.
             OSError: a file that cannot be read.
             TypeError: an option that the operation does not have.
         """
@@ -195,7 +195,7 @@ class AsyncMethod(_Bound[P, A]):
     """The same for asyncio."""
 
     async def __call__(self, audio: Audio, /, *args: P.args, **options: P.kwargs) -> A:
-        """Ask about `audio`; see `Method.__call__`."""
+        """Call the operation with `audio`; see `Method.__call__`."""
         answer: A = await self._client.answer(self._operation, audio, self._checked(options))
         return answer
 
@@ -206,10 +206,10 @@ class AsyncMethod(_Bound[P, A]):
         *args: P.args,
         **options: P.kwargs,
     ) -> AsyncGenerator[tuple[Item, A | BandstandClientError | OSError], None]:
-        """Ask about many recordings, yielding each with its answer or its error.
+        """Call the operation with many recordings; yield each with its answer or its error.
 
-        They come in the order in which they finish, `concurrency` of them in flight; `audios` is
-        read as they do, and may be endless. Leaving the loop cancels what is in flight.
+        They are yielded as they finish, with `concurrency` calls in flight. `audios` is read as
+        needed, so it can be infinite. Leaving the loop cancels the calls in flight.
         """
 
         async def one(audio: Item) -> A:

@@ -11,7 +11,7 @@ from bandstand_client.contract.shared import AudioMetadata
 
 @dataclass(frozen=True, slots=True)
 class FeatureWindow:
-    """The features of one stretch of the recording."""
+    """The features of one window of the recording."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
@@ -32,7 +32,7 @@ class FeaturesAnswer:
     windows: tuple[FeatureWindow, ...]
     audio: AudioMetadata
     timings_ms: dict[str, float]
-    """Where the time went, by stage."""
+    """Milliseconds of each stage."""
 
 
 ANALYZE_FEATURES = Operation(
@@ -42,5 +42,5 @@ ANALYZE_FEATURES = Operation(
     command="features",
     options=NoOptions,
     answer=FeaturesAnswer,
-    summary="Compute the audio features of a recording, tempo included.",
+    summary="Compute the audio features of a recording, including the tempo.",
 )

@@ -16,13 +16,13 @@ from bandstand_client.contract.shared import AudioMetadata, Member, Percent, Pro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenreOptions:
-    """What may be asked for."""
+    """The options of `classify`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_OPTIONS
 
     model_name: Annotated[
         str | None,
-        Option("The model to ask (default: the server's).", longest=64, flags=("--model", "-m")),
+        Option("The model's name (default: the server's).", longest=64, flags=("--model", "-m")),
     ] = None
     top_k: Annotated[
         int,
@@ -32,7 +32,7 @@ class GenreOptions:
 
 @dataclass(frozen=True, slots=True)
 class GenreScore:
-    """One genre and how sure the model is of it."""
+    """One genre and its probability."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
@@ -41,7 +41,7 @@ class GenreScore:
     confidence: Percent
     """The probability in percent."""
     raw_score: float
-    """What the model itself said, averaged over windows, before its activation."""
+    """The model's output before its activation, averaged over windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class GenreAnswer:
     all_scores: dict[str, float]
     """Every genre's probability (0 to 1)."""
     instruments_detected: tuple[str, ...] = ()
-    """Empty while no instrument model takes part."""
+    """Empty: no instrument model takes part."""
     has_acoustic: bool | None = None
     has_electronic: bool | None = None
     method: str
@@ -68,7 +68,7 @@ class GenreAnswer:
     members: tuple[Member, ...]
     audio: AudioMetadata
     timings_ms: dict[str, float]
-    """Where the time went, by stage."""
+    """Milliseconds of each stage."""
 
 
 CLASSIFY = Operation(

@@ -1,4 +1,4 @@
-"""The instruments that play in a recording."""
+"""The instruments of a recording."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from bandstand_client.contract.declaration import (
 from bandstand_client.contract.shared import AudioMetadata, Member, Percent, Probability
 
 Sound = Literal["acoustic", "electronic", "either"]
-"""What makes an instrument's sound: a body that vibrates, electricity (a pickup and amplifier
-count), or one or the other."""
+"""Whether an instrument's sound is acoustic, electronic (a pickup and an amplifier count as
+electronic), or either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstrumentsOptions:
-    """What may be asked for."""
+    """The options of `detect_instruments`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_OPTIONS
 
     model_name: Annotated[
         str | None,
         Option(
-            "The model to ask (default: the best that is served).",
+            "The model's name (default: the best that is served).",
             longest=64,
             flags=("--model", "-m"),
         ),
@@ -35,7 +35,7 @@ class InstrumentsOptions:
     threshold: Annotated[
         float,
         Option(
-            "Least probability of an instrument that is listed.",
+            "Lowest probability of a listed instrument.",
             least=0,
             most=1,
             flags=("--threshold", "-t"),
@@ -45,22 +45,22 @@ class InstrumentsOptions:
 
 @dataclass(frozen=True, slots=True)
 class InstrumentScore:
-    """One instrument and how sure the model is that it plays."""
+    """One instrument and its probability."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
     instrument: str
-    """As people call it."""
+    """Its name for people."""
     label: str
-    """As the model calls it."""
+    """The model's label."""
     probability: Probability
-    """Each instrument has one of its own."""
+    """Independent of those of the other instruments."""
     confidence: Percent
     """The probability in percent."""
     raw_score: float
-    """What the model itself said, averaged over windows, before its activation."""
+    """The model's output before its activation, averaged over windows."""
     sound: Sound
-    """What makes it: a body that vibrates, electricity, or one or the other."""
+    """Whether the sound is acoustic, electronic, or either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +70,15 @@ class InstrumentsAnswer:
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
     instruments: tuple[InstrumentScore, ...]
-    """Those at or above the threshold, most certain first."""
+    """Instruments at or above the threshold, the most probable first."""
     primary: str | None
-    """The most certain of them."""
+    """The most probable instrument."""
     has_acoustic: bool
-    """One of them sounds without electricity."""
+    """One of the instruments is acoustic."""
     has_electronic: bool
-    """One of them needs it."""
+    """One of the instruments is electronic."""
     threshold: Probability
-    """Probability from which an instrument was listed."""
+    """Lowest probability of a listed instrument."""
     all_scores: dict[str, float]
     """Every instrument's probability (0 to 1)."""
     method: str
@@ -86,7 +86,7 @@ class InstrumentsAnswer:
     members: tuple[Member, ...]
     audio: AudioMetadata
     timings_ms: dict[str, float]
-    """Where the time went, by stage."""
+    """Milliseconds of each stage."""
 
 
 DETECT_INSTRUMENTS = Operation(

@@ -1,4 +1,4 @@
-"""What a server says of its models."""
+"""A server's answers about its models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bandstand_client.contract.declaration import SCHEMA_OF_ANSWERS
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """One measurement of how good a model is, and how it was made."""
+    """One measurement of a model's quality, and its protocol."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS | {"extra": "forbid"}
 
@@ -32,21 +32,20 @@ class ModelSummary:
     architecture: str
     description: str
     status: Literal["ready", "installed", "not_installed", "broken"]
-    """`ready`: this server answers with it. `not_installed`: see `install`. `broken`: see
-    `reason`."""
+    """`ready`: this server serves it. `not_installed`: see `install`. `broken`: see `reason`."""
     version: int | None
-    """The version served, or that would be."""
+    """The version that is served, or would be."""
     versions: tuple[int, ...]
     runtime: str | None = None
-    """What runs it, with its precision; only when ready."""
+    """Its runtime and precision; only if ready."""
     labels: tuple[str, ...]
     licence: str
     trained_on: str
     quality: tuple[Quality, ...] = ()
     install: str | None = None
-    """The command that installs it; only when it is not."""
+    """The command that installs it; only if it is not installed."""
     reason: str | None = None
-    """What is wrong with the version that would be served; only when it is broken."""
+    """The error of the version that would be served; only if it is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class ModelList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMetrics:
-    """The answer of `GET /models/{name}/metrics`: how good a model is, and its export's proof."""
+    """The answer of `GET /models/{name}/metrics`: a model's quality, and its export's proof."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
@@ -68,12 +67,12 @@ class ModelMetrics:
     version: int | None
     quality: tuple[Quality, ...]
     report: dict[str, Any] | None = None
-    """The proof of its export; only when it is installed."""
+    """The proof of its export; only if it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedModel:
-    """One version of a model as Triton's index lists it; `state` is `READY` where it answers."""
+    """One version of a model in Triton's index; `state` is `READY` if it is loaded."""
 
     name: str
     version: int | None
@@ -83,6 +82,6 @@ class IndexedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelIndex:
-    """What lies in the repository of a Triton server."""
+    """The models in the repository of a Triton server."""
 
     models: tuple[IndexedModel, ...]

@@ -11,7 +11,7 @@ from bandstand_client.contract.instruments import DETECT_INSTRUMENTS
 
 
 class Operations:
-    """The operations as methods: an audio, then the operation's options by name."""
+    """The operations as methods: the audio, then the operation's options by name."""
 
     classify = CLASSIFY
     detect_instruments = DETECT_INSTRUMENTS
@@ -21,4 +21,4 @@ class Operations:
 OPERATIONS: tuple[Operation[..., Any], ...] = tuple(
     value for value in vars(Operations).values() if isinstance(value, Operation)
 )
-"""In the order in which pages list them."""
+"""All operations, in the order of the documentation."""

@@ -13,18 +13,18 @@ Percent = Annotated[float, Between(0, 100)]
 
 @dataclass(frozen=True, slots=True)
 class AudioMetadata:
-    """What the answer is about."""
+    """The recording of an answer."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
     duration_seconds: float
     """Length of the decoded recording."""
     sha256: str
-    """Digest of the encoded bytes that were sent."""
+    """Hash of the encoded bytes."""
     sample_rate: int
     """Rate of the recording before resampling, in Hz."""
     truncated: bool = False
-    """The recording broke off before its own header said it would; what there is was used."""
+    """The recording is shorter than its header says; the answer is about this part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Member:
     model: str
     version: int | None
     weight: Probability
-    """Its share of the vote; 0 when it did not vote."""
+    """Its weight in the answer; 0 if it took no part."""
     reason: str | None = None
-    """Why it did not vote."""
+    """Why it took no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,17 @@ class Health:
     status: Literal["ok", "starting", "draining", "degraded"]
     version: str
     checks: dict[str, str] = field(default_factory=dict)
-    """Each part, and `ok` or what is wrong with it."""
+    """`ok` or the error of each part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Every refusal looks like this."""
+    """The JSON of every refusal."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SCHEMA_OF_ANSWERS
 
     error: str
     """For people."""
     error_type: str
-    """For programs: a stable name."""
+    """A stable name, for programs."""
     request_id: str | None = None

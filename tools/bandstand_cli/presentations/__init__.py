@@ -1,4 +1,4 @@
-"""How the answers of each operation are shown in a terminal."""
+"""The presentation of each operation's answers in a terminal."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ _BY_OPERATION: dict[str, Presentation[Any]] = {
 
 
 def presentation_of(operation: Operation[..., Any]) -> Presentation[Any]:
-    """Return how an operation's answers are shown."""
+    """Return the presentation of an operation's answers."""
     return _BY_OPERATION.get(operation.name, PLAIN)

@@ -17,7 +17,7 @@ from bandstand_client.contract.features import FeaturesAnswer
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How a feature is read by people."""
+    """A feature's name, unit and meaning for people."""
 
     feature: str
     title: str
@@ -26,26 +26,26 @@ class _Reading:
     digits: int = 0
 
 
-_TELLING = (
+_SHOWN = (
     _Reading("tempo", "tempo", "BPM", "beats a minute"),
     _Reading("rms_mean", "loudness", "", "root mean square, 1 is full scale", 3),
-    _Reading("spectral_centroid_mean", "centroid", "Hz", "where the spectrum balances: brightness"),
-    _Reading("rolloff_mean", "rolloff", "Hz", "85 % of the spectrum lies below"),
-    _Reading("spectral_bandwidth_mean", "bandwidth", "Hz", "how far it spreads around that"),
+    _Reading("spectral_centroid_mean", "centroid", "Hz", "centre of the spectrum: brightness"),
+    _Reading("rolloff_mean", "rolloff", "Hz", "85 % of the spectrum is below"),
+    _Reading("spectral_bandwidth_mean", "bandwidth", "Hz", "spread around the centroid"),
     _Reading("zero_crossing_rate_mean", "zero crossings", "", "a sample: noisiness", 3),
-    _Reading("chroma_stft_mean", "chroma", "", "1: all pitch classes sound alike", 3),
+    _Reading("chroma_stft_mean", "chroma", "", "1: all pitch classes are equal", 3),
 )
-_MOST_TELLING = _TELLING[:4]  # what a line of a narrow terminal has room for
+_SHORT_LIST = _SHOWN[:4]  # as many as fit in a narrow terminal
 
 
 def features_chart(recording: Recording, answer: FeaturesAnswer) -> RenderableType:
-    """The most telling features of one recording, with what they mean."""
+    """The most useful features of one recording, with their meanings."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
     table.add_column(justify="right")
     table.add_column()
     table.add_column(style="dim")
-    for reading in _TELLING:
+    for reading in _SHOWN:
         if reading.feature in answer.features:
             value = f"{answer.features[reading.feature]:.{reading.digits}f}"
             name = Text(reading.title, style="bold")
@@ -55,10 +55,10 @@ def features_chart(recording: Recording, answer: FeaturesAnswer) -> RenderableTy
 
 
 def features_table(rows: Sequence[tuple[Recording, FeaturesAnswer]]) -> RenderableType:
-    """A line a recording with its most telling features."""
+    """One line for each recording with its most useful features."""
     table = Table(box=None, pad_edge=False)
     table.add_column("recording", overflow="fold")
-    for reading in _MOST_TELLING:
+    for reading in _SHORT_LIST:
         unit = f" {reading.unit}" if reading.unit else ""
         table.add_column(reading.title + unit, justify="right", no_wrap=True)
     for recording, answer in rows:
@@ -66,7 +66,7 @@ def features_table(rows: Sequence[tuple[Recording, FeaturesAnswer]]) -> Renderab
             f"{answer.features[reading.feature]:.{reading.digits}f}"
             if reading.feature in answer.features
             else "-"
-            for reading in _MOST_TELLING
+            for reading in _SHORT_LIST
         )
         table.add_row(Text(recording.name), *values)
     return table

@@ -16,7 +16,7 @@ from bandstand_client.contract.genre import GenreAnswer
 
 
 def genre_chart(recording: Recording, answer: GenreAnswer) -> RenderableType:
-    """Every genre of one recording as a bar, likeliest first."""
+    """Every genre of one recording as a bar, the most probable first."""
     chart = Table.grid(padding=(0, 1))
     chart.add_column(justify="right")
     chart.add_column(width=BAR_CELLS)
@@ -33,7 +33,7 @@ def genre_chart(recording: Recording, answer: GenreAnswer) -> RenderableType:
 
 
 def genre_table(rows: Sequence[tuple[Recording, GenreAnswer]]) -> RenderableType:
-    """A line a recording: genre, confidence, runner-up."""
+    """One line for each recording: genre, confidence, second genre."""
     table = Table(box=None, pad_edge=False)
     table.add_column("recording", overflow="fold")
     table.add_column("genre", no_wrap=True)

@@ -16,7 +16,7 @@ from bandstand_client.contract.instruments import InstrumentsAnswer
 
 
 def instruments_chart(recording: Recording, answer: InstrumentsAnswer) -> RenderableType:
-    """The instruments of one recording as bars, most certain first, and what makes their sound."""
+    """The instruments of one recording as bars, the most probable first, and their sounds."""
     chart = Table.grid(padding=(0, 1))
     chart.add_column(justify="right")
     chart.add_column(width=BAR_CELLS)
@@ -31,12 +31,12 @@ def instruments_chart(recording: Recording, answer: InstrumentsAnswer) -> Render
             "" if score.sound == "either" else score.sound,
         )
     count = f"{len(answer.instruments)} of {len(answer.all_scores)} instruments"
-    said = f"{answer.method}, {count} from {100 * answer.threshold:g} %"
-    return Group(title(recording, answer.audio), chart, footer(said, answer.timings_ms))
+    summary = f"{answer.method}, {count} from {100 * answer.threshold:g} %"
+    return Group(title(recording, answer.audio), chart, footer(summary, answer.timings_ms))
 
 
 def instruments_table(rows: Sequence[tuple[Recording, InstrumentsAnswer]]) -> RenderableType:
-    """A line a recording: its instruments, most certain first, and what makes their sound."""
+    """One line for each recording: its instruments, the most probable first, and their sounds."""
     table = Table(box=None, pad_edge=False)
     table.add_column("recording", overflow="fold")
     table.add_column("instruments")

@@ -1,1 +1,1 @@
-"""The servers that a load test can ask: Bandstand over HTTP, its models on Triton over gRPC."""
+"""The servers of a load test: Bandstand over HTTP, its models on Triton over gRPC."""

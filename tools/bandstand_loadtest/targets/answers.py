@@ -1,4 +1,4 @@
-"""What clients answer and raise, as a load test sees it."""
+"""Conversion of the clients' answers and errors for a load test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bandstand_loadtest.targets.base import Answer, RequestFailedError
 
 
 def answer_of(result: GenreAnswer) -> Answer:
-    """Return what a load test looks at."""
+    """Return the load test's form of a client's answer."""
     versions = [member.version for member in result.members if member.model == result.method]
     return Answer(
         primary=result.primary_genre,
@@ -19,5 +19,5 @@ def answer_of(result: GenreAnswer) -> Answer:
 
 
 def failed(error: BandstandClientError) -> RequestFailedError:
-    """Return the load test's name for a client's error, which is to be its cause."""
+    """Return the load test's error for a client's error; raise it from that one."""
     return RequestFailedError(error.message, error.error_type)

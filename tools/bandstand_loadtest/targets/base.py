@@ -1,4 +1,4 @@
-"""What a load test needs of a server, whatever protocol it speaks."""
+"""The interface of a server for a load test, for any protocol."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said about one recording.
+    """A server's answer for one recording.
 
     Attributes:
-        primary: the label it puts first.
+        primary: the label with the highest score.
         scores: every label's score, 0 to 1.
-        timings_ms: where it says the time went; empty where it does not say.
-        version: of the model that answered; None where it does not say.
+        timings_ms: the time of each stage; empty if the server does not send it.
+        version: of the model; None if the server does not send it.
     """
 
     primary: str
@@ -25,7 +25,7 @@ class Answer:
 
     @property
     def from_cache(self) -> bool:
-        """Whether the recording was not even decoded: it had been answered before."""
+        """Whether the features came from the cache, so that the recording was not decoded."""
         return self.timings_ms.get("decode") == 0.0
 
 
@@ -33,7 +33,7 @@ class RequestFailedError(Exception):
     """A request without a usable answer; its cause is the client's own error.
 
     Attributes:
-        error_type: the stable name of what went wrong.
+        error_type: the stable name of the error.
     """
 
     def __init__(self, message: str, error_type: str) -> None:
@@ -47,7 +47,7 @@ class Counters:
 
     Attributes:
         batches: batches run, by their number of rows ("1", "3-4", …), in ascending order.
-        cache_hits: answers from a cache that do not say so themselves.
+        cache_hits: answers from a cache, if the answers do not show it.
     """
 
     batches: Mapping[str, int] = field(default_factory=dict)
@@ -62,8 +62,8 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What is under test."""
+class ServerMetadata:
+    """Metadata of the server under test."""
 
     address: str
     protocol: str
@@ -73,7 +73,7 @@ class ServerFacts:
 
 
 class Target(Protocol):
-    """A running server; several calls may be under way at once, and none is ever repeated."""
+    """A running server; several calls can be in flight, and none is repeated."""
 
     async def classify(self, content: bytes) -> Answer:
         """Name the genre of one encoded recording.
@@ -84,9 +84,9 @@ class Target(Protocol):
         ...
 
     async def counters(self) -> Counters:
-        """Read what the server has counted so far."""
+        """Return the server's counters."""
         ...
 
-    async def describe(self) -> ServerFacts:
-        """Ask the server what it is."""
+    async def describe(self) -> ServerMetadata:
+        """Return the server's metadata."""
         ...

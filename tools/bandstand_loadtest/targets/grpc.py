@@ -20,7 +20,7 @@ from bandstand_client.grpc_transport import (
 )
 from bandstand_client.policy import Timeouts
 from bandstand_loadtest.targets.answers import answer_of, failed
-from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts, Target
+from bandstand_loadtest.targets.base import Answer, Counters, ServerMetadata, Target
 
 
 @asynccontextmanager
@@ -73,24 +73,24 @@ class _GrpcTarget:
     async def counters(self) -> Counters:
         request_id = uuid4().hex
         with triton_errors(request_id):
-            told = await self._triton.get_inference_statistics(
+            response = await self._triton.get_inference_statistics(
                 headers=self._options.headers(request_id)
             )
-        return read_statistics(told, self._model)
+        return read_statistics(response, self._model)
 
-    async def describe(self) -> ServerFacts:
+    async def describe(self) -> ServerMetadata:
         health = await self._client.health()
         request_id = uuid4().hex
         with triton_errors(request_id):
-            told = await self._triton.get_model_config(
+            response = await self._triton.get_model_config(
                 self._model, headers=self._options.headers(request_id)
             )
-        return ServerFacts(
+        return ServerMetadata(
             address=self._address,
             protocol="gRPC",
             version=f"Triton {health.version}",
             model=self._model,
-            runtime=f"backend {told.config.backend or told.config.platform}",
+            runtime=f"backend {response.config.backend or response.config.platform}",
         )
 
 
@@ -103,10 +103,10 @@ def read_statistics(response: Any, model: str) -> Counters:
     """
     batches: dict[int, int] = {}
     hits = 0
-    for told in response.model_stats:
-        hits += told.inference_stats.cache_hit.count
-        if told.name == model:
-            for size in told.batch_stats:
+    for statistics in response.model_stats:
+        hits += statistics.inference_stats.cache_hit.count
+        if statistics.name == model:
+            for size in statistics.batch_stats:
                 count = batches.get(size.batch_size, 0) + size.compute_infer.count
                 batches[size.batch_size] = count
     return Counters({str(size): batches[size] for size in sorted(batches)}, hits)

@@ -14,7 +14,7 @@ from bandstand_client.http import AsyncBandstand
 from bandstand_client.policy import CONNECTION_CUT, Timeouts
 from bandstand_client.transport import client_options
 from bandstand_loadtest.targets.answers import answer_of, failed
-from bandstand_loadtest.targets.base import Answer, Counters, ServerFacts, Target
+from bandstand_loadtest.targets.base import Answer, Counters, ServerMetadata, Target
 from bandstand_loadtest.targets.prometheus import read_counters
 
 _TIMEOUTS = Timeouts()
@@ -90,12 +90,12 @@ class _HttpTarget:
             text = await response.text()
         return read_counters(text, self._model) if response.status == _OK else Counters()
 
-    async def describe(self) -> ServerFacts:
+    async def describe(self) -> ServerMetadata:
         async with AsyncBandstand(self._address, api_key=self._key) as client:
             health = await client.health()
             listed = await client.models()
         runtimes = {model.name: model.runtime for model in listed.models}
-        return ServerFacts(
+        return ServerMetadata(
             address=self._address,
             protocol="HTTP",
             version=health.version,
