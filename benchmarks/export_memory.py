@@ -165,14 +165,14 @@ def exports_table(found: dict[str, Export]) -> Table:
 
 def notes(left_out: list[str]) -> list[str]:
     """Return how it was measured."""
-    told = [
+    lines = [
         "`bandstand models export`, one after the other; the peak is that of the exporting process "
         "(`ru_maxrss`), imports of the source framework included, as its report has it.",
         "Random weights are seeded, and of the sizes of the published checkpoints.",
     ]
     if left_out:
-        told.append(f"Without a checkpoint here, and left out: {', '.join(left_out)}.")
-    return told
+        lines.append(f"Without a checkpoint here, and left out: {', '.join(left_out)}.")
+    return lines
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ class KerasProcess:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{ask}\n")
         self._process.stdin.flush()
-        told = self._process.stdout.readline()
-        if not told:
+        line = self._process.stdout.readline()
+        if not line:
             raise RuntimeError("the Keras process has ended; what it said is above")
-        cpu, wall = json.loads(told)
+        cpu, wall = json.loads(line)
         return cpu, wall
 
 

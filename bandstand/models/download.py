@@ -113,8 +113,8 @@ class Download:
     def _refuse(self, response: httpx.Response, part: Path) -> None:
         """Raise the error of the status."""
         status = response.status_code
-        said = response.headers.get("X-Error-Message") or response.reason_phrase
-        what = f"{self.title}: the server answered {status} ({said})"
+        reason = response.headers.get("X-Error-Message") or response.reason_phrase
+        what = f"{self.title}: the server answered {status} ({reason})"
         if status in (HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, HTTPStatus.PARTIAL_CONTENT):
             part.unlink(missing_ok=True)  # our bytes are not the start of the server's file
             raise _TryAgainError(what)

@@ -163,8 +163,8 @@ def _uv_variables() -> dict[str, str]:
         "UV_NO_INDEX": "PIP_NO_INDEX",
         "SSL_CERT_FILE": "PIP_CERT",
     }
-    said = {ours: os.environ[pips] for ours, pips in meant.items() if os.environ.get(pips)}
-    return said | os.environ
+    indexes = {ours: os.environ[pips] for ours, pips in meant.items() if os.environ.get(pips)}
+    return indexes | os.environ
 
 
 def _lay_out_backend(environment: Environment) -> None:
@@ -202,9 +202,9 @@ def _run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> 
         command, env=variables, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-_LAST_LINES:]
+        error_lines = (done.stderr.strip() or done.stdout.strip()).splitlines()[-_LAST_LINES:]
         raise UnavailableError(
             f"could not prepare the Triton server: `{Path(command[0]).name} "
             f"{' '.join(command[1:4])}` failed. Is there a network, or an index or a folder that "
-            "PIP_INDEX_URL or PIP_FIND_LINKS names?\n" + "\n".join(said)
+            "PIP_INDEX_URL or PIP_FIND_LINKS names?\n" + "\n".join(error_lines)
         )

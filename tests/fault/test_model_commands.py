@@ -109,7 +109,7 @@ def test_hubs_that_refuse(machine: Machine) -> None:
 def test_a_hub_that_says_nothing_is_left(machine: Machine) -> None:
     machine.hub.gate = threading.Event()
     machine.environment["BANDSTAND_DOWNLOAD_SILENCE_SECONDS"] = "0.2"
-    assert "silent for 0.2 s" in machine.fails("pull", DRUM_MODEL)
+    assert "sent nothing for 0.2 s" in machine.fails("pull", DRUM_MODEL)
 
 
 def test_other_content_than_promised_is_not_exported(machine: Machine) -> None:

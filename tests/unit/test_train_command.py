@@ -105,7 +105,7 @@ def test_without_artists_the_report_warns_and_says_so_in_the_checkpoint(tmp_path
     ]
     # Spreadsheets write a mark before UTF-8.
     path = write_csv(tmp_path / "table.csv", rows, encoding="utf-8-sig")
-    assert "can be on both sides of a fold" in train(path, "--out", tmp_path)
+    assert "clips of one artist can be on both sides" in train(path, "--out", tmp_path)
     (quality,) = GenreClassifier(tmp_path / "my_genres-v1.safetensors").info().quality
     assert "flatters" in quality.note
 

@@ -93,9 +93,9 @@ def fit(
         keeper = _BestKeeper(model, table, watch, settings.patience)
         for _ in range(settings.epochs):
             gains = rng.normal(0.0, settings.gain_db, len(rows))
-            heard = torch.from_numpy(gain(features, gains)).float()
+            amplified = torch.from_numpy(gain(features, gains)).float()
             order = torch.from_numpy(rng.permutation(len(rows)))
-            _one_epoch(model, optimizer, heard[order], targets[order], settings)
+            _one_epoch(model, optimizer, amplified[order], targets[order], settings)
             schedule.step()
             on_epoch()
             if keeper.should_stop():

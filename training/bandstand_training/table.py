@@ -143,15 +143,15 @@ def _read_rows(path: Path) -> dict[str, Row]:
 
 def _joined(path: Path, rows: Mapping[str, Row], labels: Path) -> dict[str, Row]:
     """Return the rows with the other columns of the rows that have the same clips in `labels`."""
-    told = _read_rows(labels)
-    without = [clip for clip in rows if clip not in told]
+    others = _read_rows(labels)
+    without = [clip for clip in rows if clip not in others]
     if without:
         raise UnusableRequestError(
             f"{len(without)} of {len(rows)} clips of {path} have no row in {labels}: "
             f"{_some(without)}; the names must be equal"
         )
     return {
-        clip: row | {name: cell for name, cell in told[clip].items() if name not in FEATURE_NAMES}
+        clip: row | {name: cell for name, cell in others[clip].items() if name not in FEATURE_NAMES}
         for clip, row in rows.items()
     }
 

@@ -47,7 +47,7 @@ def instruments_table(rows: Sequence[tuple[Recording, InstrumentsAnswer]]) -> Re
         table.add_row(
             Text(recording.name),
             Text("; ".join(names) or "-"),
-            Text(", ".join(sound for sound, heard in sounds.items() if heard)),
+            Text(", ".join(sound for sound, present in sounds.items() if present)),
         )
     return table
 
