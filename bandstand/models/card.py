@@ -89,7 +89,7 @@ class HopWindow(_AnyWindow):
 class OnsetWindow(_AnyWindow):
     """A window at every onset, as `bandstand.frontends.onsets` finds them."""
 
-    kind: Literal["onsets"] = "onsets"
+    kind: Literal["onsets"]
     before_seconds: float = Field(0.0, ge=0)
     """Time from the start of a window to its onset; less than `seconds`."""
 

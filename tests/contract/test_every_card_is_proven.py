@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 from importlib import import_module
 
 import pytest
 
+from bandstand.models.card import Card
+from bandstand.models.installed import card_file
 from harness import PROJECT_ROOT
 from harness.cards import load_cards
 
@@ -38,3 +41,9 @@ def test_the_architecture_has_an_exporter(architecture: str) -> None:
 
 def test_there_are_cards() -> None:
     assert CARDS
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_is_read_as_it_was_stored_with_a_version(name: str) -> None:
+    stored = json.loads(card_file(CARDS[name]))
+    assert Card.model_validate(stored) == CARDS[name]

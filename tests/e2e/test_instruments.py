@@ -106,11 +106,8 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
     assert one["timings_ms"].keys() == other["timings_ms"].keys()
     assert one["all_scores"] == pytest.approx(other["all_scores"], **close)
-    numbers = {
-        "probability": 1.0,
-        "confidence": 100.0,
-        "raw_score": 1.0,
-    }  # what is near enough, in their units
+    # What counts as equal, in the unit of each.
+    numbers = {"probability": 1.0, "confidence": 100.0, "raw_score": 1.0}
     by_label = [
         {score["label"]: score for score in answer["instruments"]} for answer in (one, other)
     ]
@@ -256,12 +253,12 @@ def test_servers_without_such_a_model_say_how_to_get_one(
 
 def test_options_of_another_model_are_none_here(triton: TritonServer) -> None:
     client = AudioClient(triton.grpc_address)
-    for content in (b'{"top_k": 3}', b"{", b"\xff"):
+    for content, why in ((b'{"top_k": 3}', "top_k"), (b"{", "options"), (b"\xff", "options")):
         inputs = [
             bytes_input("audio", [tone(2.0)], (1, 1)),
             bytes_input("options", [content], (1, 1)),
         ]
-        with pytest.raises(MalformedRequestError, match="options"):
+        with pytest.raises(MalformedRequestError, match=why):
             client.infer("tag_instruments", inputs)
 
 

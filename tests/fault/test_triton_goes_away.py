@@ -26,6 +26,8 @@ from tests.triton_serving import (
     triton_serving,
 )
 
+pytestmark = pytest.mark.alone
+
 CONCURRENCY = 4
 FOLLOWS_WITHIN_SECONDS = 15.0
 ANSWERS_WITHIN_SECONDS = 60.0

@@ -15,6 +15,8 @@ from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.gauges import eventually
 
+pytestmark = pytest.mark.alone
+
 CONCURRENCY = 4
 READY_WITHIN_SECONDS = 10.0
 

@@ -150,7 +150,9 @@ def hits(seconds: float = 1.0) -> np.ndarray:
 
 @pytest.mark.parametrize("before_seconds", [0.0, 0.02, 0.25])
 def test_windows_at_onsets_hold_the_recording_around_them(before_seconds: float) -> None:
-    window = OnsetWindow(sample_rate=RATE, seconds=0.3, before_seconds=before_seconds)
+    window = OnsetWindow(
+        kind="onsets", sample_rate=RATE, seconds=0.3, before_seconds=before_seconds
+    )
     samples = hits()
     windows = cut_windows(Waveform(samples, RATE, ""), window)
     onsets = np.rint(windows.starts_seconds * RATE).astype(int)
@@ -174,8 +176,8 @@ def test_two_channels_have_the_onsets_of_their_mean() -> None:
     right = np.zeros_like(left)
     facts = {"sample_rate": RATE, "seconds": 0.2, "before_seconds": 0.02}
     stereo = Waveform(np.stack([left, right]), RATE, "")
-    windows = cut_windows(stereo, OnsetWindow(**facts, channels=2))
-    alone = cut_windows(Waveform(left, RATE, ""), OnsetWindow(**facts))
+    windows = cut_windows(stereo, OnsetWindow(kind="onsets", **facts, channels=2))
+    alone = cut_windows(Waveform(left, RATE, ""), OnsetWindow(kind="onsets", **facts))
     np.testing.assert_array_equal(windows.starts_seconds, alone.starts_seconds)
     np.testing.assert_array_equal(windows.batch[:, 0], alone.batch)
     assert not windows.batch[:, 1].any()
@@ -187,7 +189,7 @@ def test_a_recording_without_onset_is_refused_by_that_name(level: float) -> None
     if level:  # its beginning is an onset of its own
         constant = Waveform(constant.samples[:256], RATE, "")
     with pytest.raises(NoOnsetError):
-        cut_windows(constant, OnsetWindow(sample_rate=RATE, seconds=0.2))
+        cut_windows(constant, OnsetWindow(kind="onsets", sample_rate=RATE, seconds=0.2))
 
 
 BY_HOP = {"sample_rate": 8000, "seconds": 1.0, "hop_seconds": 0.5}
