@@ -17,7 +17,7 @@ SYSTEM_PACKAGES := chromium
 APT = $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all lint format bench lock system-packages clean
+.PHONY: help serve test test-all lint format wheels bench lock system-packages clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,10 @@ lint: .venv/installed-dev ## formatting, lint and types
 
 format: .venv/installed-dev ## format and fix what can be fixed
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+wheels: .venv/bin/uv ## build the wheels of bandstand and bandstand-client into dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist .
+	$(BIN)/uv build --quiet --wheel --out-dir dist clients
 
 bench: .venv/installed-dev ## run the benchmarks; tables go to benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -20,7 +20,8 @@ from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
-from bandstand.triton.audio_models import AUDIO, CLASSIFY_GENRE
+from bandstand.triton.audio_models import AUDIO
+from bandstand_client.contract.genre import CLASSIFY
 from benchmarks.contenders import Served, Work
 from benchmarks.load import multipart_post
 from benchmarks.peers.running import running_peer
@@ -67,7 +68,7 @@ def features_sides(clip: bytes, peers: Sequence[str]) -> Iterator[list[Side]]:
         sides = [_over_http(BANDSTAND, Endpoint(server.url, server.processes()), upload, ours=True)]
         triton = stack.enter_context(triton_of(repository))
         audio = np.array([[clip]], dtype=np.object_)
-        request = TritonRequest(CLASSIFY_GENRE.name, {AUDIO: audio})
+        request = TritonRequest(CLASSIFY.triton_model, {AUDIO: audio})
         asked = partial(ServedByTriton, triton, request)
         sides.append(Side(TRITON, True, asked, processes(triton)))
         for name in peers:

@@ -58,6 +58,46 @@ def test_no_two_packages_import_each_other() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+LAYERS = (
+    {"places", "errors"},
+    {"settings"},
+    {"telemetry", "models"},
+    {"frontends"},
+    {"audio"},
+    {"runners"},
+    {"pipelines"},
+    {"operations"},
+    {"triton"},
+    {"local"},
+)
+"""The parts of the library; each imports only parts of the layers above it in this list."""
+
+
+def parts_imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[1] for name in names if name and name.startswith("bandstand.")}
+
+
+@pytest.mark.parametrize("level", range(len(LAYERS)))
+def test_a_part_of_the_library_imports_only_lower_parts(level: int) -> None:
+    lower = set().union(*LAYERS[:level])
+    for part in LAYERS[level]:
+        folder = PROJECT_ROOT / "bandstand" / part
+        files = list(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+        assert files, part
+        for path in files:
+            assert parts_imported(path) <= lower | {part}, path
+
+
+def test_every_part_of_the_library_has_its_layer() -> None:
+    inside = (PROJECT_ROOT / "bandstand").iterdir()
+    parts = {
+        path.stem for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert parts - {"__init__"} == set().union(*LAYERS)
+
+
 def test_serving_loads_no_training_framework() -> None:
     code = (
         "import sys, bandstand_bentos.service\n"
@@ -72,7 +112,7 @@ def test_serving_loads_no_training_framework() -> None:
 
 def test_the_library_loads_no_serving_framework() -> None:
     code = (
-        "import sys, bandstand.operations.local, bandstand.telemetry\n"
+        "import sys, bandstand.local, bandstand.telemetry\n"
         "print(sorted({'bentoml', 'fastapi', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
     run = subprocess.run(

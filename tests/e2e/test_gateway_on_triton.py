@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bandstand.local import LocalBandstand
 from bandstand.models.repository import ModelRepository
-from bandstand.operations.local import LocalBandstand
 from bandstand.runners.triton_connection import TritonConnection
 from bandstand.settings import Settings
 from bandstand.triton.server import TritonServer

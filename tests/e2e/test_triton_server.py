@@ -14,9 +14,9 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from bandstand.errors import BandstandError
+from bandstand.local import LocalBandstand
 from bandstand.models.repository import ModelRepository
 from bandstand.operations.encoding import to_json
-from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer

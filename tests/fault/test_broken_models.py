@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from bandstand.errors import BandstandError
+from bandstand.local import LocalBandstand
 from bandstand.models.card import Card
 from bandstand.models.catalogue import Catalogue
 from bandstand.models.installed import MODEL_FILE, InstalledModel
 from bandstand.models.repository import ModelRepository
-from bandstand.operations.local import LocalBandstand
 from bandstand.pipelines.listing import list_models
 from bandstand.settings import Settings, get_settings
 from bandstand_cli.app import app

@@ -16,9 +16,9 @@ import httpx
 import numpy as np
 import pytest
 
+from bandstand.local import LocalBandstand
 from bandstand.models.card import Card
 from bandstand.models.repository import ModelRepository
-from bandstand.operations.local import LocalBandstand
 from bandstand.runners.base import Array
 from bandstand.runners.load import load_runner
 from bandstand.runners.wire import pack, unpack

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bandstand.operations.local import LocalBandstand
+from bandstand.local import LocalBandstand
 from bandstand_client.http import Bandstand
 
 

@@ -18,10 +18,10 @@ from bandstand.errors import (
     ModelNotInstalledError,
     UnusableRequestError,
 )
+from bandstand.local import LocalBandstand
 from bandstand.models.card import Card, load_card
 from bandstand.models.installed import MODEL_FILE
 from bandstand.models.repository import ModelRepository
-from bandstand.operations.local import LocalBandstand
 from bandstand.settings import Settings
 from bandstand_client.contract.instruments import InstrumentsAnswer, InstrumentsOptions
 from harness.cards import get_card

@@ -14,7 +14,7 @@ from bandstand_client.http import AsyncBandstand
 async def open_engine(server: str | None) -> AsyncIterator[AnswersAsync]:
     """Yield the engine: this process, or the server at that URL."""
     if server is None:
-        from bandstand.operations.local import LocalBandstand  # with a server no runtime is needed
+        from bandstand.local import LocalBandstand  # with a server no runtime is needed
 
         async with LocalBandstand() as here:
             yield here

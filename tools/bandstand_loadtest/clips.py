@@ -14,7 +14,7 @@ from bandstand.errors import BandstandError, UnusableRequestError
 from bandstand.settings import Settings
 
 if TYPE_CHECKING:
-    from bandstand.operations.local import LocalBandstand
+    from bandstand.local import LocalBandstand
 
 _OF_THE_MODEL = frozenset({"model_not_found", "model_not_installed", "model_mismatch", "bad_card"})
 
@@ -93,7 +93,7 @@ async def load_clips(
         BandstandError: the model cannot be used here.
         OSError: a file that cannot be read.
     """
-    from bandstand.operations.local import LocalBandstand
+    from bandstand.local import LocalBandstand
 
     exact = settings.model_copy(update={"runtime": "onnxruntime", "precision": "f32"})
     known: dict[str, Reference] = {}
