@@ -137,8 +137,8 @@ class RunnerPool(ModelPool):
 
     @property
     def probes(self) -> Mapping[str, Attempt]:
-        """The shared runner process: what is loaded later goes there."""
-        return {self._shared.name: partial(self._shared.told, "list")}
+        """The shared runner process: it answers, and serves what it is to serve."""
+        return {self._shared.name: partial(self._look, self._shared)}
 
     async def start(self) -> None:
         """Look at the runner processes again and again; one that still starts is waited for."""
