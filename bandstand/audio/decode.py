@@ -19,7 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from bandstand.audio.headers import breaks_off, promised_seconds
+from bandstand.audio.headers import is_cut_off, stated_seconds
 from bandstand.audio.mixdown import FrameLayout, Mixdown
 from bandstand.audio.waveform import Waveform
 from bandstand.errors import (
@@ -176,7 +176,7 @@ class _Decoding:
         context = self._stream.codec_context
         # The container's word; the first frame's counts.
         self._layout = FrameLayout(context.sample_rate, context.channels, "", "")
-        self._promised: float | None = None
+        self._stated: float | None = None
         self._is_broken = False
 
     @property
@@ -193,7 +193,7 @@ class _Decoding:
     def is_truncated(self) -> bool:
         """After `run`: the content broke, or ended before its header says."""
         seconds = self.count / self.sample_rate
-        return self._is_broken or breaks_off(self._data, self._promised, seconds)
+        return self._is_broken or is_cut_off(self._data, self._stated, seconds)
 
     def run(self) -> None:
         """Decode every packet; one that cannot be decoded is left out, as players do."""
@@ -217,17 +217,17 @@ class _Decoding:
         try:
             for index, packet in enumerate(self._container.demux(self._stream)):
                 if index == 0:
-                    self._expect(packet)
+                    self._read_length(packet)
                 yield packet
         except av.FFmpegError:
             self._is_broken = True
 
-    def _expect(self, first: Packet[AudioStream]) -> None:
+    def _read_length(self, first: Packet[AudioStream]) -> None:
         """Refuse what says itself that it is too long; make room for the rest in one piece."""
-        self._promised = promised_seconds(self._container, self._stream, self._data, first.pos)
-        if self._promised is not None:
-            self._check_length(self._promised)
-            capacity = round(self._promised * self.sample_rate)
+        self._stated = stated_seconds(self._container, self._stream, self._data, first.pos)
+        if self._stated is not None:
+            self._check_length(self._stated)
+            capacity = round(self._stated * self.sample_rate)
             self.mixdowns = [Mixdown(each.channels, capacity) for each in self.mixdowns]
 
     def _append(self, frame: AudioFrame) -> None:

@@ -21,7 +21,7 @@ _LOWEST_MPEG1_RATE = 32_000
 _WITH_EXACT_DURATION = frozenset({"flac", "aiff", "ogg", "mov,mp4,m4a,3gp,3g2,mj2"})
 
 
-def promised_seconds(
+def stated_seconds(
     container: InputContainer, stream: AudioStream, data: bytes, first_packet: int | None
 ) -> float | None:
     """Return the length in seconds that the header states; None where it states none.
@@ -48,9 +48,9 @@ def promised_seconds(
     return None
 
 
-def breaks_off(data: bytes, promised: float | None, decoded: float) -> bool:
+def is_cut_off(data: bytes, stated: float | None, decoded: float) -> bool:
     """Say whether content ended before its header says it should (lengths in seconds)."""
-    if promised is not None and promised - decoded > MISSING_SECONDS:
+    if stated is not None and stated - decoded > MISSING_SECONDS:
         return True
     return data.startswith(b"OggS") and _last_ogg_page_is_cut(data)
 

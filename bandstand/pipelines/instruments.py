@@ -42,7 +42,7 @@ async def detect_instruments(
     """
     started = perf_counter()
     if options.model_name:
-        name = _with_instruments(resources, options.model_name)
+        name = _checked_name(resources, options.model_name)
         output = await _run(resources, name, audio, started)
     else:
         output = await _run_best(resources, audio, started)
@@ -65,7 +65,7 @@ async def _run_best(resources: Resources, audio: bytes, started: float) -> Model
     )
 
 
-def _with_instruments(resources: Resources, name: str) -> str:
+def _checked_name(resources: Resources, name: str) -> str:
     card = resources.card(name)
     if not card.instruments:
         raise UnusableRequestError(f"{card.name} answers {card.task}, and tells no instruments")
@@ -75,11 +75,11 @@ def _with_instruments(resources: Resources, name: str) -> str:
 def _by_preference(resources: Resources) -> Iterator[str]:
     yield from _PREFERRED
     for name in resources.catalogue:
-        if name not in _PREFERRED and _tells_instruments(resources, name):
+        if name not in _PREFERRED and _has_instruments(resources, name):
             yield name
 
 
-def _tells_instruments(resources: Resources, name: str) -> bool:
+def _has_instruments(resources: Resources, name: str) -> bool:
     try:
         return bool(resources.card(name).instruments)
     except BandstandError:  # a broken model is not tried
@@ -101,7 +101,7 @@ def _answer(output: ModelOutput, threshold: float) -> InstrumentsAnswer:
         has_acoustic="acoustic" in sounds,
         has_electronic="electronic" in sounds,
         threshold=threshold,
-        all_scores={_spoken(output.card.labels[i]): float(output.scores[i]) for i in known},
+        all_scores={_display_name(output.card.labels[i]): float(output.scores[i]) for i in known},
         method=output.card.name,
         members=output.members,
         audio=output.audio,
@@ -112,7 +112,7 @@ def _answer(output: ModelOutput, threshold: float) -> InstrumentsAnswer:
 def _score(output: ModelOutput, column: int) -> InstrumentScore:
     label = output.card.labels[column]
     return InstrumentScore(
-        instrument=_spoken(label),
+        instrument=_display_name(label),
         label=label,
         probability=float(output.scores[column]),
         confidence=percent(output.scores[column]),
@@ -121,6 +121,6 @@ def _score(output: ModelOutput, column: int) -> InstrumentScore:
     )
 
 
-def _spoken(label: str) -> str:
+def _display_name(label: str) -> str:
     """Return what people call it: MTG-Jamendo's tags say first what kind of tag they are."""
     return label.rpartition("---")[2]

@@ -42,13 +42,13 @@ def summary(catalogue: Catalogue, name: str, pool: ModelPool | None = None) -> M
         versions = catalogue.repository.versions(name)
         version = served.version
         return _describe(name, served.card, "ready", version, versions, runtime=served.runtime)
-    found = _of_disk(catalogue, name)
+    found = _from_repository(catalogue, name)
     if pool is None or name not in pool.failures or found.status != "installed":
         return found
     return replace(found, status="broken", reason=pool.failures[name].message)
 
 
-def _of_disk(catalogue: Catalogue, name: str) -> ModelSummary:
+def _from_repository(catalogue: Catalogue, name: str) -> ModelSummary:
     """Describe a model that nobody answers with."""
     card, version = catalogue.cards.get(name), None
     versions: tuple[int, ...] = ()

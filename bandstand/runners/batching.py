@@ -24,7 +24,7 @@ from bandstand.runners.checks import finite_rows
 
 Batch = dict[str, Array]
 Run = Callable[[Batch], Batch]
-StillWanted = Callable[[], Awaitable[bool]]
+ClientWaits = Callable[[], Awaitable[bool]]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Entry:
 
     inputs: Batch
     rows: int
-    still_wanted: StillWanted | None
+    client_waits: ClientWaits | None
     answer: asyncio.Future[Batch]
     since: float = field(default_factory=time.monotonic)
 
@@ -46,7 +46,7 @@ class _Entry:
             for name, a in self.inputs.items()
         )
 
-    def settle(self, outcome: Batch | BaseException) -> None:
+    def set_outcome(self, outcome: Batch | BaseException) -> None:
         """Answer, unless the submitter has left."""
         if self.answer.done():
             return
@@ -91,15 +91,15 @@ class MicroBatcher:
         self._dispatcher: asyncio.Task[None] | None = None
         self._closing = False
 
-    async def submit(self, inputs: Batch, still_wanted: StillWanted | None = None) -> Batch:
+    async def submit(self, inputs: Batch, client_waits: ClientWaits | None = None) -> Batch:
         """Return the outputs for one or more rows.
 
-        A submitter that is cancelled, or that `still_wanted` answers False for, costs no
+        A submitter that is cancelled, or that `client_waits` answers False for, costs no
         inference if its rows were not being computed yet.
 
         Args:
             inputs: an array per input, rows first.
-            still_wanted: asked just before the rows are computed.
+            client_waits: asked just before the rows are computed.
 
         Raises:
             UnusableRequestError: no rows, or not as many for each input.
@@ -119,7 +119,7 @@ class MicroBatcher:
             self._enqueue(
                 {name: a[start : start + self._max_size] for name, a in inputs.items()},
                 min(self._max_size, rows - start),
-                still_wanted,
+                client_waits,
             )
             for start in range(0, rows, self._max_size)
         ]
@@ -135,7 +135,7 @@ class MicroBatcher:
         self._closing = True
         if not drain:
             for entry in self._queue:
-                entry.settle(UnavailableError("this model is being unloaded"))
+                entry.set_outcome(UnavailableError("this model is being unloaded"))
             self._queue.clear()
         self._arrival.set()
         if self._dispatcher is not None:
@@ -143,10 +143,10 @@ class MicroBatcher:
         self._worker.shutdown(wait=False)  # idle by now
 
     def _enqueue(
-        self, inputs: Batch, rows: int, still_wanted: StillWanted | None
+        self, inputs: Batch, rows: int, client_waits: ClientWaits | None
     ) -> asyncio.Future[Batch]:
         loop = asyncio.get_running_loop()
-        entry = _Entry(inputs, rows, still_wanted, loop.create_future())
+        entry = _Entry(inputs, rows, client_waits, loop.create_future())
         self._queue.append(entry)
         self._arrival.set()
         if self._dispatcher is None:
@@ -164,16 +164,16 @@ class MicroBatcher:
                     return
                 self._arrival.clear()
                 await self._arrival.wait()
-            await self._wait_for_company()
+            await self._wait_for_more_rows()
             batch = await self._take()
             try:
                 await self._compute(batch)
             except Exception as error:  # the dispatcher must outlive a bug in what it calls
                 logger.exception("micro-batch")
                 for entry in batch:
-                    entry.settle(error)
+                    entry.set_outcome(error)
 
-    async def _wait_for_company(self) -> None:
+    async def _wait_for_more_rows(self) -> None:
         """Wait until a full batch is here, or the oldest row has waited its time."""
         while self._queue and not self._closing:
             left = self._queue[0].since + self._max_delay - time.monotonic()
@@ -193,7 +193,7 @@ class MicroBatcher:
             if batch and not batch[0].fits(self._queue[0]):
                 break
             entry = self._queue.popleft()
-            if await _is_wanted(entry):
+            if await _is_needed(entry):
                 batch.append(entry)
                 room -= entry.rows
         return batch
@@ -208,28 +208,28 @@ class MicroBatcher:
             outcomes = await loop.run_in_executor(self._worker, _call, self._run, batch)
         except Exception as error:
             if len(batch) == 1:
-                batch[0].settle(error)
+                batch[0].set_outcome(error)
             else:  # one of them is to blame; the others shall not pay for it
                 for entry in batch:
                     await self._compute([entry])
             return
         for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.settle(outcome)
+            entry.set_outcome(outcome)
         if self._on_batch is not None:
             rows = sum(entry.rows for entry in batch)
             self._on_batch(rows, time.monotonic() - started, started - batch[0].since)
 
 
-async def _is_wanted(entry: _Entry) -> bool:
+async def _is_needed(entry: _Entry) -> bool:
     if entry.answer.done():
         return False
-    if entry.still_wanted is None:
+    if entry.client_waits is None:
         return True
     try:
-        if not await entry.still_wanted():
-            entry.settle(UnavailableError("dropped: nobody waits for the answer any more"))
+        if not await entry.client_waits():
+            entry.set_outcome(UnavailableError("dropped: nobody waits for the answer any more"))
     except Exception as error:  # its own fault, and nobody else's
-        entry.settle(error)
+        entry.set_outcome(error)
     return not entry.answer.done()
 
 

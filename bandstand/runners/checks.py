@@ -35,35 +35,35 @@ def check_graph(card: Card, inputs: Sequence[GraphTensor], outputs: Sequence[Gra
     Raises:
         ModelMismatchError: names the tensor, the card's value and the file's.
     """
-    for kind, promised, found in (
+    for kind, expected, found in (
         ("input", card.inputs, inputs),
         ("output", card.outputs, outputs),
     ):
         by_name = {tensor.name: tensor for tensor in found}
-        names = {tensor.name for tensor in promised}
+        names = {tensor.name for tensor in expected}
         if names != by_name.keys():
             raise ModelMismatchError(
                 f"{card.name}: the card has the {kind}s {sorted(names)}, the file {sorted(by_name)}"
             )
-        for tensor in promised:
+        for tensor in expected:
             _check_tensor(f"{card.name}: {kind} {tensor.name!r}", tensor, by_name[tensor.name])
 
 
-def _check_tensor(what: str, promised: Tensor, found: GraphTensor) -> None:
-    if promised.dtype != found.dtype:
-        raise ModelMismatchError(f"{what} is {promised.dtype} in the card, {found.dtype} in file")
-    card_shape = (None, *promised.shape)
+def _check_tensor(what: str, expected: Tensor, found: GraphTensor) -> None:
+    if expected.dtype != found.dtype:
+        raise ModelMismatchError(f"{what} is {expected.dtype} in the card, {found.dtype} in file")
+    card_shape = (None, *expected.shape)
     same_rank = len(card_shape) == len(found.shape)
     fits = same_rank and all(
         theirs in (None, ours) for ours, theirs in zip(card_shape, found.shape, strict=True)
     )
     if not fits:
         raise ModelMismatchError(
-            f"{what} is {_words(card_shape)} in the card, {_words(found.shape)} in the file"
+            f"{what} is {_text(card_shape)} in the card, {_text(found.shape)} in the file"
         )
 
 
-def _words(shape: Sequence[int | None]) -> str:
+def _text(shape: Sequence[int | None]) -> str:
     return "[" + ", ".join("any" if axis is None else str(axis) for axis in shape) + "]"
 
 
@@ -88,7 +88,7 @@ def check_batch(card: Card, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if array.dtype.name != tensor.dtype or array.shape[1:] != tensor.shape:
             raise UnusableRequestError(
                 f"{card.name}: input {tensor.name!r} is {tensor.dtype} of shape "
-                f"{_words((None, *tensor.shape))}, given was {array.dtype} of {list(array.shape)}"
+                f"{_text((None, *tensor.shape))}, given was {array.dtype} of {list(array.shape)}"
             )
     return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
 

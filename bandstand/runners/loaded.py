@@ -9,13 +9,13 @@ import numpy as np
 from bandstand.models.card import Card
 from bandstand.models.installed import InstalledModel
 from bandstand.runners.base import Array, Runner
-from bandstand.runners.batching import MicroBatcher, StillWanted
+from bandstand.runners.batching import ClientWaits, MicroBatcher
 from bandstand.runners.load import load_runner
 from bandstand.settings import Settings
 
 OnBatch = Callable[[int, float, float], None]
 
-_MOST_ROWS_ON_CPU = 16
+_MAX_ROWS_ON_CPU = 16
 """In one call. More are no faster for any network measured, and buffers grow with the rows."""
 
 
@@ -40,10 +40,10 @@ class LoadedModel:
         self.card = card
         self.version = version
         self.runner = runner
-        self._most_rows = _most_rows(card, runner.info.device)
+        self._max_rows = _max_rows(card, runner.info.device)
         self._batcher = MicroBatcher(
             runner.run,
-            max_size=self._most_rows,
+            max_size=self._max_rows,
             max_delay_ms=card.batch.max_delay_ms,
             on_batch=on_batch,
         )
@@ -58,15 +58,15 @@ class LoadedModel:
         """Compute the smallest and the largest batch, so that no request is the first."""
         smallest = probe_inputs(self.card)
         self.runner.run(smallest)
-        if self._most_rows > 1:
-            largest = {n: np.repeat(a, self._most_rows, axis=0) for n, a in smallest.items()}
+        if self._max_rows > 1:
+            largest = {n: np.repeat(a, self._max_rows, axis=0) for n, a in smallest.items()}
             self.runner.run(largest)
 
     async def infer(
-        self, inputs: Mapping[str, Array], still_wanted: StillWanted | None = None
+        self, inputs: Mapping[str, Array], client_waits: ClientWaits | None = None
     ) -> dict[str, Array]:
         """Answer one batch; see `MicroBatcher.submit`."""
-        return await self._batcher.submit(dict(inputs), still_wanted)
+        return await self._batcher.submit(dict(inputs), client_waits)
 
     async def aclose(self) -> None:
         """Finish what was begun and let the model go."""
@@ -74,13 +74,13 @@ class LoadedModel:
         self.runner.close()
 
 
-def _most_rows(card: Card, device: str) -> int:
+def _max_rows(card: Card, device: str) -> int:
     """Return how many rows are computed in one call."""
     if device != "cpu":
         return card.batch.max_size
     if card.batch.one_by_one_on_cpu:
         return 1  # so that each is answered when it is computed
-    return min(card.batch.max_size, _MOST_ROWS_ON_CPU)
+    return min(card.batch.max_size, _MAX_ROWS_ON_CPU)
 
 
 def load_model(

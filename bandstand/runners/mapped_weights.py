@@ -85,5 +85,5 @@ def _replace(constant: Any, half: Array) -> None:
     widened = opset13.convert(stored, "f32")
     widened.get_rt_info()[_DECOMPRESSION] = True
     widened.set_friendly_name(constant.get_friendly_name())
-    for taker in list(constant.output(0).get_target_inputs()):
-        taker.replace_source_output(widened.output(0))
+    for consumer in list(constant.output(0).get_target_inputs()):
+        consumer.replace_source_output(widened.output(0))

@@ -51,7 +51,7 @@ class OpenVinoRunner:
             model = core.read_model(str(model_path))
             check_graph(card, _tensors(model.inputs), _tensors(model.outputs))
             front_end = _cut_front_end(model) if precision == "bf16" else None
-            self._takes = [port.any_name for port in model.inputs]
+            self._input_names = [port.any_name for port in model.inputs]
             self._weights = None
             if card.batch.one_by_one_on_cpu:
                 # Of one row and no other number, weights are packed before the first inference.
@@ -101,11 +101,14 @@ class OpenVinoRunner:
 
     def _infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs; the lock is held."""
-        heard: Any = {}
+        front_end_outputs: Any = {}
         if self._front_end is not None:
-            heard = self._front_end.infer(batch, share_inputs=True)
-        taken = {name: batch[name] if name in batch else heard[name] for name in self._takes}
-        results = self._request.infer(taken, share_inputs=True)  # the outputs are copied
+            front_end_outputs = self._front_end.infer(batch, share_inputs=True)
+        inputs = {
+            name: batch[name] if name in batch else front_end_outputs[name]
+            for name in self._input_names
+        }
+        results = self._request.infer(inputs, share_inputs=True)  # the outputs are copied
         return {tensor.name: results[tensor.name] for tensor in self._card.outputs}
 
     def close(self) -> None:
@@ -116,14 +119,14 @@ class OpenVinoRunner:
 
 def _request(core: Any, model: Any, threads: int, precision: str) -> Any:
     """Compile a model and return the request that its calls share."""
-    facts = {
+    properties = {
         "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bf16 where it can
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         # Pinned threads of several models would share the first cores.
         "ENABLE_CPU_PINNING": False,
     }
-    return core.compile_model(model, "CPU", facts).create_infer_request()
+    return core.compile_model(model, "CPU", properties).create_infer_request()
 
 
 def _take_single_rows(*models: Any) -> None:
@@ -147,15 +150,15 @@ def _cut_front_end(model: Any) -> Any:
 
     computed = [op for op in model.get_ops() if op.get_type_name() != "Parameter"]
     outputs = [port for op in computed for port in op.outputs()]
-    seam = next((port for port in outputs if FRONT_END_TENSOR in port.get_names()), None)
-    if seam is None:
+    cut = next((port for port in outputs if FRONT_END_TENSOR in port.get_names()), None)
+    if cut is None:
         return None
-    takers = list(seam.get_target_inputs())
-    parameter = opset13.parameter(seam.get_partial_shape(), seam.get_element_type())
+    consumers = list(cut.get_target_inputs())
+    parameter = opset13.parameter(cut.get_partial_shape(), cut.get_element_type())
     parameter.output(0).set_names({FRONT_END_TENSOR})
-    for taker in takers:
-        taker.replace_source_output(parameter.output(0))
-    front_end = Model([seam], list(model.get_parameters())).clone()
+    for consumer in consumers:
+        consumer.replace_source_output(parameter.output(0))
+    front_end = Model([cut], list(model.get_parameters())).clone()
     model.add_parameters([parameter])
     for unused in model.get_parameters():
         if not unused.output(0).get_target_inputs():

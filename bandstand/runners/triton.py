@@ -62,17 +62,17 @@ class TritonModel:
         batch = check_batch(self.card, inputs)
         rows = len(next(iter(batch.values())))
         with stage("inference"):
-            responses = await self._ask_all(batch, rows)
+            responses = await self._infer_pieces(batch, rows)
             if len({response.model_version for response in responses}) > 1:
                 # Another version took over in between: one answer is of one version.
-                responses = await self._ask_all(batch, rows)
+                responses = await self._infer_pieces(batch, rows)
         outputs = own_outputs(self.card, rows, _joined(self.card, responses))
         if not finite_rows(outputs).all():
             raise NonFiniteOutputError("the model answered NaN or infinity")
-        self.answered_by(int(responses[0].model_version))
+        self.set_version(int(responses[0].model_version))
         return outputs
 
-    def answered_by(self, version: int) -> None:
+    def set_version(self, version: int) -> None:
         """Take note of the version that answers, and of its card.
 
         Raises:
@@ -82,38 +82,40 @@ class TritonModel:
             self.card, self.version = self._card_of(version), version
             self._template = _template(self._connection.messages, self.card)
 
-    async def _ask_all(self, batch: Mapping[str, Array], rows: int) -> list[Any]:
+    async def _infer_pieces(self, batch: Mapping[str, Array], rows: int) -> list[Any]:
         """Send a batch, in pieces where need be; return the responses in order."""
-        most = self.card.batch.max_size
-        if rows <= most:
-            return [await self._ask(batch)]
+        max_rows = self.card.batch.max_size
+        if rows <= max_rows:
+            return [await self._infer_piece(batch)]
         turns = asyncio.Semaphore(_PIECES_AT_ONCE)
 
         async def in_turn(start: int) -> Any:
             async with turns:
-                return await self._ask({n: a[start : start + most] for n, a in batch.items()})
+                return await self._infer_piece(
+                    {n: a[start : start + max_rows] for n, a in batch.items()}
+                )
 
-        tasks = [asyncio.ensure_future(in_turn(start)) for start in range(0, rows, most)]
+        tasks = [asyncio.ensure_future(in_turn(start)) for start in range(0, rows, max_rows)]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:  # one failed: the others need no computing
                 task.cancel()
 
-    async def _ask(self, batch: Mapping[str, Array]) -> Any:
+    async def _infer_piece(self, batch: Mapping[str, Array]) -> Any:
         """Send one piece, in shared memory where it is large."""
         arrays = [batch[tensor.name] for tensor in self.card.inputs]
         if max(array.nbytes for array in arrays) >= SMALLEST_BYTES:
             arena = await self._memory.arena()
             if arena is not None:
                 try:
-                    return await self._ask_sharing(arrays, arena)
+                    return await self._infer_shared(arrays, arena)
                 except RegionUnknownError:
                     self._memory.forget(arena.name)
         return await self._connection.infer(self._request(arrays))
 
-    async def _ask_sharing(self, arrays: list[Array], arena: Arena) -> Any:
-        with self._memory.lent(arena, arrays) as places:
+    async def _infer_shared(self, arrays: list[Array], arena: Arena) -> Any:
+        with self._memory.placed(arena, arrays) as places:
             return await self._connection.infer(self._request(arrays, places))
 
     def _request(self, arrays: list[Array], places: Sequence[Placed | None] = ()) -> Any:

@@ -132,7 +132,7 @@ class SharedMemory:
         self._size = size
         self._arena: Arena | None = None
         self._opening = asyncio.Lock()
-        self._abandoned = False
+        self._has_dropped_calls = False
 
     async def arena(self) -> Arena | None:
         """Return the registered arena; None where memory cannot be shared."""
@@ -148,7 +148,7 @@ class SharedMemory:
             self._arena = None
 
     @contextmanager
-    def lent(self, arena: Arena, arrays: Iterable[Array]) -> Iterator[list[Placed | None]]:
+    def placed(self, arena: Arena, arrays: Iterable[Array]) -> Iterator[list[Placed | None]]:
         """Hold arrays in the arena for the block; None for one that finds no room.
 
         The server may still read what a dropped call left. Other content there harms only an
@@ -158,7 +158,7 @@ class SharedMemory:
         try:
             yield places
         except (asyncio.CancelledError, DeadlineExceededError, UnavailableError):
-            self._abandoned = True
+            self._has_dropped_calls = True
             raise
         finally:
             for placed in places:
@@ -168,15 +168,15 @@ class SharedMemory:
     async def aclose(self) -> None:
         """Have the server let the region go."""
         arena, self._arena, self._enabled = self._arena, None, False
-        if arena is not None and not self._abandoned:
+        if arena is not None and not self._has_dropped_calls:
             with suppress(BandstandError):
                 await self._registry.unregister(arena.name)
 
     async def _open(self) -> None:
         try:
-            await _sweep(self._registry)
+            await _unregister_dead(self._registry)
             self._arena = await _registered(self._registry.register, self._size)
-            self._abandoned = False
+            self._has_dropped_calls = False
         except UnavailableError:
             return  # no server just now
         except (BandstandError, OSError) as error:
@@ -200,7 +200,7 @@ async def _registered(register: Callable[[str, str, int], Awaitable[None]], size
     return Arena(name, memory)
 
 
-async def _sweep(registry: Registry) -> None:
+async def _unregister_dead(registry: Registry) -> None:
     """Let go of what processes that are dead have registered: the server would keep it forever."""
     for name in await registry.regions():
         process = name.removeprefix(_own_prefix()).partition("-")[0]

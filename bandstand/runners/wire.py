@@ -29,8 +29,8 @@ def _padding(length: int) -> int:
     return -length % _ALIGN
 
 
-def pack(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> bytes:
-    """Lay arrays and JSON-able facts into one block.
+def pack(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
+    """Lay arrays and JSON-able metadata into one block.
 
     Raises:
         ValueError: a dtype that does not travel.
@@ -44,7 +44,7 @@ def pack(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> bytes:
         pad = _padding(len(block))
         chunks += [block, bytes(pad)]
         offset += len(block) + pad
-    header = json.dumps({"arrays": described, "facts": facts}).encode()
+    header = json.dumps({"arrays": described, "metadata": metadata}).encode()
     header += b" " * _padding(_LENGTH.size + len(header))
     return b"".join([_LENGTH.pack(len(header)), header, *chunks])
 
@@ -64,6 +64,6 @@ def unpack(block: bytes | memoryview) -> tuple[dict[str, Array], dict[str, Any]]
             kind, count = _DTYPES[dtype], math.prod(shape)
             flat = np.frombuffer(block, kind, count, body + offset) if count else np.empty(0, kind)
             arrays[name] = flat.reshape(shape)
-        return arrays, header["facts"]
+        return arrays, header["metadata"]
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise MalformedRequestError(f"not a block of arrays: {error}") from error

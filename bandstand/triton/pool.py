@@ -19,7 +19,7 @@ from bandstand.runners.triton_connection import TritonConnection
 from bandstand.runners.triton_memory import SharedMemory, may_share
 from bandstand.settings import Settings
 
-_LOOK_SECONDS = 1.0
+_REFRESH_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class TritonPool(ModelPool):
         self._models: dict[str, TritonModel] = {}
         self._served: dict[str, TritonModel] = {}
         self._changing = asyncio.Lock()
-        self._following: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     def __getitem__(self, name: str) -> TritonModel:
         if name in self._models:
@@ -57,7 +57,7 @@ class TritonPool(ModelPool):
         try:
             self._catalogue.check(name)
             installed = self._catalogue.repository.versions(name)
-            return self._expect(name, self._catalogue.serving(name).version if installed else 0)
+            return self._add(name, self._catalogue.serving(name).version if installed else 0)
         except BandstandError as error:  # no such model, or nobody could name what it answers
             raise KeyError(name) from error
 
@@ -81,7 +81,7 @@ class TritonPool(ModelPool):
         """Look once, then again and again; a server that is not there yet is no fault."""
         with suppress(BandstandError):
             await self.refresh()
-        self._following = asyncio.create_task(self._follow(), name="follow-triton")
+        self._refreshing = asyncio.create_task(self._refresh_regularly(), name="refresh-triton")
 
     async def check(self) -> None:
         """Find the server there, with models.
@@ -114,8 +114,8 @@ class TritonPool(ModelPool):
         served = {}
         for name in (name for name in ready if name in self._catalogue):
             try:
-                model = self._models.get(name) or self._expect(name, ready[name])
-                model.answered_by(ready[name])
+                model = self._models.get(name) or self._add(name, ready[name])
+                model.set_version(ready[name])
             except BandstandError:
                 continue  # nobody could name what it answers
             model.runtime = runtime
@@ -148,13 +148,13 @@ class TritonPool(ModelPool):
 
     async def aclose(self) -> None:
         """Stop looking, and let go of the memory and the channels."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
         await self._memory.aclose()
         await self._connection.aclose()
 
-    def _expect(self, name: str, version: int) -> TritonModel:
+    def _add(self, name: str, version: int) -> TritonModel:
         """Return a model whose next answer is probably of this version."""
         card_of = partial(self._card_of, name)
         self._models[name] = TritonModel(card_of, version, self._connection, self._memory)
@@ -169,10 +169,10 @@ class TritonPool(ModelPool):
                 raise
             return card
 
-    async def _follow(self) -> None:
+    async def _refresh_regularly(self) -> None:
         there = bool(self._served)
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_REFRESH_SECONDS)
             try:
                 await self.refresh()
             except BandstandError as error:

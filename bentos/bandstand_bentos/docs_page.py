@@ -19,7 +19,7 @@ from bandstand.errors import RouteNotFoundError
 
 PATH = "/docs"
 
-_CARRIER = "fastapi-offline"
+_PACKAGE = "fastapi-offline"
 """The distribution that carries Swagger UI's files; its own code is not used."""
 _SCRIPT, _STYLE = "swagger-ui-bundle.js", "swagger-ui.css"
 # Both addresses are relative to the page's: behind a proxy the page may have another path.
@@ -69,8 +69,8 @@ class Asset:
         return cls(named, content, _MEDIA_TYPES[path.suffix])
 
 
-def _carried(name: str) -> Asset:
-    path = distribution(_CARRIER).locate_file(f"fastapi_offline/static/{name}")
+def _packaged(name: str) -> Asset:
+    path = distribution(_PACKAGE).locate_file(f"fastapi_offline/static/{name}")
     return Asset.of(name, Path(str(path)).read_bytes())
 
 
@@ -96,8 +96,8 @@ def _page(title: str, description: str, style: Asset, scripts: tuple[Asset, ...]
 def add_docs_page(app: FastAPI) -> None:
     """Serve the page and its files; the app must have been made with `docs_url=None`."""
     style, script, start = (
-        _carried(_STYLE),
-        _carried(_SCRIPT),
+        _packaged(_STYLE),
+        _packaged(_SCRIPT),
         Asset.of("start.js", _START.encode()),
     )
     assets = {asset.name: asset for asset in (style, script, start)}

@@ -85,25 +85,25 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        offered = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        identity = offered if _ACCEPTED_ID.fullmatch(offered) else uuid.uuid4().hex
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        identity = given if _ACCEPTED_ID.fullmatch(given) else uuid.uuid4().hex
         request_id.set(identity)
         if not trace.get_current_span().get_span_context().is_valid:
             # Nothing opened a span: the caller's trace is passed on, and logged, all the same.
             context.attach(propagate.extract(Headers(scope=scope)))
         exchange = _Exchange(receive, send, self._limit, identity)
         try:
-            await self._guarded(scope, exchange)
+            await self._answer(scope, exchange)
         finally:
             self._record(scope, exchange, perf_counter() - started)
 
-    async def _guarded(self, scope: Scope, exchange: _Exchange) -> None:
+    async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         if scope["method"] != "POST":
             await self._app(scope, exchange.receive, exchange.send)
             return
         try:
-            promised = Headers(scope=scope).get("content-length", "0")
-            if promised.isdigit() and int(promised) > self._limit:
+            stated = Headers(scope=scope).get("content-length", "0")
+            if stated.isdigit() and int(stated) > self._limit:
                 raise too_large(self._limit)
             with self._admission.entered():
                 await self._app(scope, exchange.receive, exchange.send)

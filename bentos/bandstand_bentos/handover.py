@@ -17,7 +17,7 @@ from typing import Any
 
 from bandstand.errors import BandstandError
 
-FACT = "recording"
+RECORDING = "recording"
 # Below this the socket is as cheap.
 SMALLEST_BYTES = 64 * 1024
 _NAME = "bandstand-recording-"
@@ -43,16 +43,16 @@ def handed_over(content: bytes) -> Iterator[dict[str, Any]]:
         written = 0
         while written < len(content):
             written += file.write(memoryview(content)[written:])
-        yield {FACT: {"process": os.getpid(), "descriptor": file.fileno(), "name": name}}
+        yield {RECORDING: {"process": os.getpid(), "descriptor": file.fileno(), "name": name}}
 
 
-def take_over(facts: Mapping[str, Any]) -> bytes:
+def take_over(metadata: Mapping[str, Any]) -> bytes:
     """Read what another process holds in `handed_over`.
 
     Raises:
         HandoverError: it cannot be seen from here, or it is something else by now.
     """
-    place = facts[FACT]
+    place = metadata[RECORDING]
     path = Path("/proc") / str(int(place["process"])) / "fd" / str(int(place["descriptor"]))
     name = str(place["name"])
     try:

@@ -17,9 +17,9 @@ from bandstand_bentos.seam import Block, RefusePickles, supervised_services
 from bandstand_bentos.wiring import service_config
 from bandstand_bentos.worker import (
     Arrays,
-    Facts,
+    Metadata,
     answer,
-    client_waits,
+    connection_check,
     start_worker,
 )
 
@@ -68,14 +68,14 @@ class _ModelRunner:
     async def start(self) -> None:
         """Set up the process, and load what it is to serve; each has answered once then."""
         start_worker(_SETTINGS)
-        await self._pool.load_installed(self._share())
+        await self._pool.load_installed(self._models_to_load())
 
     @bentoml.on_shutdown
     async def shut_down(self) -> None:
         """Finish what was begun and let the models go."""
         await self._pool.aclose()
 
-    def _share(self) -> list[str]:
+    def _models_to_load(self) -> list[str]:
         """Return the models that this process serves when it starts."""
         usable = self._catalogue.usable()
         if self.own is not None:
@@ -95,12 +95,12 @@ class _ModelRunner:
             block: an array per model input, batch axis first.
             ctx: the request, to notice a caller that hung up.
         """
-        still_wanted = client_waits(ctx)
+        client_waits = connection_check(ctx)
 
-        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            model = self._serving(facts["model"])
-            outputs = await model.infer(arrays, still_wanted)
-            return outputs, _answering(model)
+        async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
+            model = self._serving(metadata["model"])
+            outputs = await model.infer(arrays, client_waits)
+            return outputs, _version_and_runtime(model)
 
         return await answer(block, work)
 
@@ -113,29 +113,29 @@ class _ModelRunner:
         served, and what could not be loaded and why.
         """
 
-        async def work(_arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            return {}, await self._control(facts)
+        async def work(_arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
+            return {}, await self._control(metadata)
 
         return await answer(block, work)
 
-    async def _control(self, facts: Facts) -> Facts:
-        match facts:
+    async def _control(self, metadata: Metadata) -> Metadata:
+        match metadata:
             case {"command": "load", "model": name, "version": version}:
                 await self._pool.load(name, version)
-                return _answering(self._serving(name))
+                return _version_and_runtime(self._serving(name))
             case {"command": "unload", "model": name}:
                 await self._pool.unload(name)
                 return {}
             case {"command": "list"}:
                 served, failures = self._pool.served, self._pool.failures
                 return {
-                    "served": {name: _answering(model) for name, model in served.items()},
+                    "served": {name: _version_and_runtime(model) for name, model in served.items()},
                     "failures": {name: error.to_fields() for name, error in failures.items()},
                 }
         raise MalformedRequestError("no command of a runner process")
 
 
-def _answering(model: LoadedModel) -> Facts:
+def _version_and_runtime(model: LoadedModel) -> Metadata:
     return {"version": model.version, "runtime": model.runtime}
 
 

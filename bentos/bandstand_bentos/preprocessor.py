@@ -17,16 +17,16 @@ from bandstand.pipelines.prepare import prepare
 from bandstand.pipelines.prepared import PreparedRecording
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
-from bandstand_bentos.handover import FACT, take_over
+from bandstand_bentos.handover import RECORDING, take_over
 from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.seam import Block, RefusePickles
 from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bandstand_bentos.worker import (
     Arrays,
-    ClientGoneError,
-    Facts,
+    ClientDisconnectedError,
+    Metadata,
     answer,
-    client_waits,
+    connection_check,
     start_worker,
 )
 
@@ -50,9 +50,9 @@ class _Preprocessor:
         prepare(probe_recording(), (card,), self._limits)
 
     def _prepare(
-        self, arrays: Arrays, facts: Facts, wanted: Sequence[InputSpecification]
+        self, arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]
     ) -> PreparedRecording:
-        audio = take_over(facts) if FACT in facts else arrays["audio"].tobytes()
+        audio = take_over(metadata) if RECORDING in metadata else arrays["audio"].tobytes()
         return prepare(audio, wanted, self._limits)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
@@ -64,16 +64,16 @@ class _Preprocessor:
                 `audio` (uint8) or handed over.
             ctx: the request, to notice a caller that hung up.
         """
-        still_wanted = client_waits(ctx)
+        client_waits = connection_check(ctx)
 
-        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
+        async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
             # Not a name: models are installed while this runs, each version with its own card.
-            wanted = [InputSpecification.model_validate(each) for each in facts["wanted"]]
+            wanted = [InputSpecification.model_validate(each) for each in metadata["wanted"]]
             async with self._turn:
-                if not await still_wanted():
-                    raise ClientGoneError("the client hung up")
+                if not await client_waits():
+                    raise ClientDisconnectedError("the client hung up")
                 prepared = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._prepare, arrays, facts, wanted
+                    self._pool, self._prepare, arrays, metadata, wanted
                 )
             return to_block(prepared, [each.key for each in wanted])
 

@@ -38,7 +38,7 @@ apart by content. Every refusal is `{"error", "error_type", "request_id"}` with 
 """
 
 
-class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
+class ClientDisconnected(Exception):  # noqa: N818 - no error of ours or theirs
     """The client hung up; there is nobody to answer."""
 
 
@@ -55,7 +55,7 @@ async def _while_connected(request: Request, work: Awaitable[object]) -> object:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ClientGone
+        raise ClientDisconnected
     finally:
         task.cancel()
         gone.cancel()
@@ -175,8 +175,8 @@ def _add_errors(app: FastAPI) -> None:
             return response
         return error_response(MalformedRequestError(str(error.detail)))
 
-    @app.exception_handler(ClientGone)
-    async def gone(_request: Request, _error: ClientGone) -> Response:
+    @app.exception_handler(ClientDisconnected)
+    async def gone(_request: Request, _error: ClientDisconnected) -> Response:
         return Response(status_code=499)
 
     @app.exception_handler(Exception)

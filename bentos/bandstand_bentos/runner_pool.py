@@ -18,7 +18,7 @@ from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.telemetry import stage
 from bandstand_bentos.remote import Call, call_worker
 
-_LOOK_SECONDS = 5.0
+_REFRESH_SECONDS = 5.0
 
 logger = logging.getLogger("bandstand.gateway")
 
@@ -37,13 +37,13 @@ class RunnerProcess:
     infer: Call
     control: Call
 
-    async def told(self, command: str, **facts: Any) -> dict[str, Any]:
-        """Send a command to `control`; return the facts of its answer.
+    async def send(self, command: str, **metadata: Any) -> dict[str, Any]:
+        """Send a command to `control`; return the metadata of its answer.
 
         Raises:
             BandstandError: what it refused with; it cannot be reached.
         """
-        return (await call_worker(self.name, self.control, {}, {"command": command, **facts}))[1]
+        return (await call_worker(self.name, self.control, {}, {"command": command, **metadata}))[1]
 
 
 class RemoteModel:
@@ -66,7 +66,7 @@ class RemoteModel:
         self.runtime: str | None = None
         self._runner = runner
 
-    def answered_by(self, version: int, runtime: str) -> None:
+    def set_version(self, version: int, runtime: str) -> None:
         """Take note of what answers.
 
         Raises:
@@ -79,10 +79,10 @@ class RemoteModel:
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one batch; afterwards `card` and `version` are those that answered."""
         with stage("inference"):
-            outputs, facts = await call_worker(
+            outputs, metadata = await call_worker(
                 self._runner.name, self._runner.infer, inputs, {"model": self._name}
             )
-        self.answered_by(facts["version"], facts["runtime"])
+        self.set_version(metadata["version"], metadata["runtime"])
         return outputs
 
 
@@ -111,10 +111,10 @@ class RunnerPool(ModelPool):
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
         self._changes = 0
-        self._following: list[asyncio.Task[None]] = []
+        self._refreshing: list[asyncio.Task[None]] = []
         for name in catalogue.usable():
             with suppress(BandstandError):  # it has gone, or broken, meanwhile
-                self._expect(name, catalogue.serving(name).version)
+                self._add(name, catalogue.serving(name).version)
 
     def __getitem__(self, name: str) -> RemoteModel:
         return self._models[name]
@@ -138,22 +138,24 @@ class RunnerPool(ModelPool):
     @property
     def probes(self) -> Mapping[str, Attempt]:
         """The shared runner process: what is loaded later goes there."""
-        return {self._shared.name: partial(self._shared.told, "list")}
+        return {self._shared.name: partial(self._shared.send, "list")}
 
     async def start(self) -> None:
         """Look at the runner processes again and again; one that still starts is waited for."""
         for runner in (self._shared, *self._own.values()):
-            following = asyncio.create_task(self._follow(runner), name=f"follow-{runner.name}")
-            self._following.append(following)
+            refreshing = asyncio.create_task(
+                self._refresh_regularly(runner), name=f"refresh-{runner.name}"
+            )
+            self._refreshing.append(refreshing)
 
     async def load(self, name: str, version: int | None = None) -> None:
         """See `ModelPool.load`."""
         self._catalogue.check(name)
         async with self._changes_made():
-            facts = await self._runner_of(name).told("load", model=name, version=version)
+            metadata = await self._runner_of(name).send("load", model=name, version=version)
             self._unloaded.discard(name)
             self._failures.pop(name, None)
-            self._answers(name, facts["version"], facts["runtime"])
+            self._set_version(name, metadata["version"], metadata["runtime"])
 
     async def unload(self, name: str) -> None:
         """See `ModelPool.unload`."""
@@ -163,27 +165,27 @@ class RunnerPool(ModelPool):
                 raise ModelNotInstalledError(f"{name} is not loaded")
             del self._models[name]
             self._unloaded.add(name)
-            await self._runner_of(name).told("unload", model=name)
+            await self._runner_of(name).send("unload", model=name)
 
     async def aclose(self) -> None:
         """Stop looking; the runner processes go by themselves."""
-        for following in self._following:
-            following.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
+        for refreshing in self._refreshing:
+            refreshing.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
 
     def _runner_of(self, name: str) -> RunnerProcess:
         return self._own.get(name, self._shared)
 
-    def _expect(self, name: str, version: int) -> RemoteModel:
+    def _add(self, name: str, version: int) -> RemoteModel:
         def card_of(version: int) -> Card:
             return self._catalogue.repository.installed(name, version).card()
 
         self._models[name] = RemoteModel(name, card_of, version, self._runner_of(name))
         return self._models[name]
 
-    def _answers(self, name: str, version: int, runtime: str) -> None:
-        model = self._models.get(name) or self._expect(name, version)
-        model.answered_by(version, runtime)
+    def _set_version(self, name: str, version: int, runtime: str) -> None:
+        model = self._models.get(name) or self._add(name, version)
+        model.set_version(version, runtime)
 
     @asynccontextmanager
     async def _changes_made(self) -> AsyncIterator[None]:
@@ -194,20 +196,20 @@ class RunnerPool(ModelPool):
             finally:
                 self._changes += 1
 
-    async def _follow(self, runner: RunnerProcess) -> None:
+    async def _refresh_regularly(self, runner: RunnerProcess) -> None:
         while True:
             try:
-                await self._look(runner)
+                await self._refresh(runner)
             except BandstandError:
                 pass  # said in the log by the call; whoever asks a model is told
             except Exception:
                 logger.exception("looking at the %s", runner.name)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def _look(self, runner: RunnerProcess) -> None:
+    async def _refresh(self, runner: RunnerProcess) -> None:
         """Take over what a runner process serves; have it let go of what was unloaded before."""
         before = self._changes
-        found = await runner.told("list")
+        found = await runner.send("list")
         if self._changing.locked() or self._changes != before:
             return  # it may be older than the change
         served, failures = found["served"], found["failures"]
@@ -219,8 +221,8 @@ class RunnerPool(ModelPool):
                 del self._models[name]
                 self._unloaded.add(name)
         for name in served.keys() - self._unloaded:
-            self._answers(name, **served[name])
+            self._set_version(name, **served[name])
         for name in served.keys() & self._unloaded:
             async with self._changes_made():
                 if name in self._unloaded:
-                    await runner.told("unload", model=name)
+                    await runner.send("unload", model=name)

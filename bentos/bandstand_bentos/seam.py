@@ -70,12 +70,12 @@ def supervise(
         "--timeout-graceful-shutdown": drain_seconds,
     }
     arguments = [str(part) for pair in options.items() for part in pair]
-    with _prompt_supervisor(check_seconds), _own_metrics(metrics_folder):
+    with _supervisor_checks(check_seconds), _own_metrics(metrics_folder):
         cli.main(["serve", target, *arguments], standalone_mode=False)
 
 
 @contextmanager
-def _prompt_supervisor(check_seconds: float) -> Iterator[None]:
+def _supervisor_checks(check_seconds: float) -> Iterator[None]:
     """Have dead workers noticed soon, and replaced always.
 
     Relies on BentoML making circus' arbiter with `create_standalone_arbiter`, looked up when the
@@ -86,21 +86,21 @@ def _prompt_supervisor(check_seconds: float) -> Iterator[None]:
 
     create = circus.create_standalone_arbiter
 
-    def create_prompt(watchers: list[Any], **options: Any) -> Any:
+    def create_checked(watchers: list[Any], **options: Any) -> Any:
         for watcher in watchers:
             watcher.respawn = True
         arbiter = create(watchers, **{**options, "check_delay": check_seconds})
-        _keep_stops(arbiter)
+        _delay_stops(arbiter)
         return arbiter
 
-    setattr(circus, "create_standalone_arbiter", create_prompt)  # noqa: B010 - mypy knows no module
+    setattr(circus, "create_standalone_arbiter", create_checked)  # noqa: B010 - mypy knows no module
     try:
         yield
     finally:
         setattr(circus, "create_standalone_arbiter", create)  # noqa: B010
 
 
-def _keep_stops(arbiter: Any) -> None:
+def _delay_stops(arbiter: Any) -> None:
     """Have a stop wait while the arbiter is at something else.
 
     Relies on a signal ending in `stop`, and on `_exclusive_running_command` and `_stopping`. A
@@ -235,7 +235,7 @@ class RefusePickles:
         await self._app(scope, receive, send)
 
 
-class FrontDoor:
+class HttpToOurApp:
     """Middleware: every HTTP request goes to our app, anything else (start and stop) to BentoML's.
 
     Relies on a service's middleware standing before BentoML's routes. Those answer some paths

@@ -31,7 +31,7 @@ from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from bandstand_bentos.routes import create_app
 from bandstand_bentos.runner_pool import RunnerPool, RunnerProcess
-from bandstand_bentos.seam import FrontDoor, worker_address, worker_call
+from bandstand_bentos.seam import HttpToOurApp, worker_address, worker_call
 from bandstand_bentos.surface import Probe, Surface
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
@@ -116,4 +116,4 @@ Bandstand = bentoml.service(
     image=serving_image(),
     **service_config(_SETTINGS),
 )
-Bandstand.add_asgi_middleware(FrontDoor, ours=app)
+Bandstand.add_asgi_middleware(HttpToOurApp, ours=app)
