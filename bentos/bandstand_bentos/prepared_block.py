@@ -1,4 +1,4 @@
-"""A prepared recording as one block between preprocessor and gateway; equal arrays travel once."""
+"""A prepared recording as a block between preprocessor and gateway; equal arrays are sent once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def to_block(recording: PreparedRecording, wanted: Sequence[str]) -> tuple[Array
     """Return arrays and metadata of a block.
 
     Args:
-        recording: what was prepared.
-        wanted: keys of its parts, in the order in which they were asked for.
+        recording: the prepared recording.
+        wanted: keys of its parts, in the order of the request.
     """
     arrays: Arrays = {}
     names: dict[int, str] = {}
 
     def name_of(array: Array) -> str:
-        # By identity: parts with equal windows hold the same array, and comparing bytes would cost.
+        # By identity: parts with equal windows have the same array, and comparing bytes costs time.
         name = names.setdefault(id(array), f"array_{len(names)}")
         arrays[name] = array
         return name
@@ -46,12 +46,12 @@ def to_block(recording: PreparedRecording, wanted: Sequence[str]) -> tuple[Array
 def from_block(
     arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]
 ) -> PreparedRecording:
-    """Return what `to_block` was given.
+    """Return the prepared recording of a block; the reverse of `to_block`.
 
     Args:
         arrays: of the block.
         metadata: of the block.
-        wanted: what was asked for, in that order.
+        wanted: the specifications of the request, in its order.
     """
     parts: dict[str, PreparedRows | BandstandError] = {}
     for specification, part in zip(wanted, metadata["parts"], strict=True):

@@ -1,4 +1,4 @@
-"""The preprocessing runner: decodes, resamples, cuts windows, runs host front ends."""
+"""The preprocessor: decodes, resamples, cuts windows, and computes host front ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WORKERS, _THREADS = preprocess_layout(_SETTINGS, available_cores())
 
 
 class _Preprocessor:
-    """CPU work on recordings, scaled apart from the models."""
+    """Prepares recordings on the CPU, in processes separate from the models."""
 
     def __init__(self) -> None:
         self._limits = DecodeLimits.from_settings(_SETTINGS)
@@ -44,7 +44,7 @@ class _Preprocessor:
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
-        """Build filter banks and load libraries before the first request comes."""
+        """Build filter banks and load libraries before the first request."""
         start_worker(_SETTINGS)
         card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
         prepare(probe_recording(), (card,), self._limits)
@@ -57,21 +57,21 @@ class _Preprocessor:
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
-        """Prepare one recording for all the models that are asked about it.
+        """Prepare one recording for all the models of a request.
 
         Args:
-            block: fact `wanted`, different `InputSpecification`s, and the encoded bytes: as array
-                `audio` (uint8) or handed over.
-            ctx: the request, to notice a caller that hung up.
+            block: metadata `wanted`, different `InputSpecification`s, and the encoded bytes: as
+                array `audio` (uint8), or handed over in shared memory.
+            ctx: the request, to notice a client that disconnected.
         """
         client_waits = connection_check(ctx)
 
         async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
-            # Not a name: models are installed while this runs, each version with its own card.
+            # Specifications, not model names: versions with other cards may be installed meanwhile.
             wanted = [InputSpecification.model_validate(each) for each in metadata["wanted"]]
             async with self._turn:
                 if not await client_waits():
-                    raise ClientDisconnectedError("the client hung up")
+                    raise ClientDisconnectedError("the client disconnected")
                 prepared = await asyncio.get_running_loop().run_in_executor(
                     self._pool, self._prepare, arrays, metadata, wanted
                 )

@@ -1,4 +1,4 @@
-"""The gateway's side of a worker, and of the preprocessor: pipelines do not know of processes."""
+"""Calls of workers from the gateway, so that pipelines are independent of processes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ async def call_worker(
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Send one block to a worker and read its answer.
 
-    Workers compute pure functions, so a call that a dying worker dropped is repeated; the
-    repetition waits in the socket's queue until the worker is back. Before it there is a pause, in
-    which the other connections to the dead worker are found to be dead too.
+    Workers compute pure functions, so the gateway repeats a call whose worker died. The repeated
+    call waits in the socket's queue until the worker has been replaced. It follows after a pause,
+    in which the client finds and closes the other connections to the dead worker.
 
     Raises:
-        BandstandError: what the worker refused with.
-        UnavailableError: the worker cannot be reached, or died again and again over this call.
+        BandstandError: the worker refused the call.
+        UnavailableError: the worker cannot be reached, or died in each repetition of this call.
     """
     block = pack(arrays, {**metadata, "request_id": request_id.get()})
     for pause in (*PAUSES_SECONDS, None):
@@ -75,7 +75,7 @@ class CachedFeatures:
 
 
 class FeatureCache:
-    """The most recently used features, by content and `InputSpecification.key`; bounded."""
+    """A cache of the most recently used features, by content hash and `InputSpecification.key`."""
 
     def __init__(self, entries: int) -> None:
         self._max_entries = entries
@@ -83,11 +83,11 @@ class FeatureCache:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is kept at all."""
+        """Whether the cache has any capacity."""
         return self._max_entries > 0
 
     def get(self, key: tuple[str, str]) -> CachedFeatures | None:
-        """Return what is kept under `key`, and count the lookup."""
+        """Return the features under `key`, or None, and count the lookup."""
         found = self._cached.get(key)
         CACHE_LOOKUPS.labels("hit" if found else "miss").inc()
         if found:
@@ -95,9 +95,9 @@ class FeatureCache:
         return found
 
     def put(self, key: tuple[str, str], features: PreparedRows, audio: AudioMetadata) -> None:
-        """Keep a copy of `features`, forgetting those unused for longest if need be."""
-        # The arrays are views of the whole answer, which would stay in memory with them. What comes
-        # from the cache takes no time.
+        """Store a copy of `features`; when the cache is full, remove those unused for longest."""
+        # The arrays are views of the whole answer: a view would keep all of it in memory. Times are
+        # zero, because features from the cache take none.
         copy = PreparedRows(
             features.rows.copy(),
             features.starts_seconds.copy(),
@@ -117,7 +117,7 @@ async def _sha256(content: bytes) -> str:
 
 
 class RemotePreparation:
-    """Prepares recordings in the preprocessor; remembers features, which are small."""
+    """Prepares recordings in the preprocessor; caches features, which are small."""
 
     def __init__(
         self, worker: str, call: Call, cache: FeatureCache, *, hand_over: bool = False
@@ -128,7 +128,7 @@ class RemotePreparation:
         self._hand_over = hand_over
 
     async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
-        """See `bandstand.pipelines.prepare.prepare`; one call for what no cache has."""
+        """See `bandstand.pipelines.prepare.prepare`; one call computes what is not cached."""
         wanted = specifications(cards)
         of_cache = [key for key, each in wanted.items() if self._may_cache(each)]
         sha256 = await _sha256(audio) if of_cache else ""
@@ -162,13 +162,13 @@ class RemotePreparation:
         return prepared
 
     async def _send(self, audio: bytes, metadata: Metadata) -> tuple[Arrays, Metadata]:
-        """Hand the recording over where that is possible, else send it along."""
+        """Send the recording in shared memory if that is possible, else through the socket."""
         if self._hand_over and len(audio) >= SMALLEST_BYTES:
             try:
                 with handed_over(audio) as place:
                     return await call_worker(self._worker, self._call, {}, {**metadata, **place})
             except (HandoverError, OSError) as error:
-                logger.warning("recordings go through the socket from now on: %s", error)
+                logger.warning("recordings are sent through the socket from now on: %s", error)
                 self._hand_over = False
         inline = {"audio": np.frombuffer(audio, np.uint8)}
         return await call_worker(self._worker, self._call, inline, metadata)

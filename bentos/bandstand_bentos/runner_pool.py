@@ -1,4 +1,4 @@
-"""The gateway's side of the models: they are in runner processes, behind sockets."""
+"""The gateway's model pool: the models run in runner processes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ logger = logging.getLogger("bandstand.gateway")
 
 @dataclass(frozen=True, slots=True)
 class RunnerProcess:
-    """A runner process, as the gateway sees it.
+    """The gateway's connection to a runner process.
 
     Attributes:
-        name: of its service.
-        infer: its call that answers a batch.
-        control: its call that loads, unloads and lists; see `bandstand_bentos.model_runner`.
+        name: the name of its service.
+        infer: its call that computes a batch.
+        control: its call that loads, unloads and lists models; see `bandstand_bentos.model_runner`.
     """
 
     name: str
@@ -41,7 +41,7 @@ class RunnerProcess:
         """Send a command to `control`; return the metadata of its answer.
 
         Raises:
-            BandstandError: what it refused with; it cannot be reached.
+            BandstandError: it refused the command, or cannot be reached.
         """
         return (await call_worker(self.name, self.control, {}, {"command": command, **metadata}))[1]
 
@@ -51,9 +51,9 @@ class RemoteModel:
 
     Args:
         name: its name.
-        card_of: gives a version's card.
-        version: the version that answers, as far as is known.
-        runner: where it is.
+        card_of: returns the card of a version.
+        version: the version that is expected to answer.
+        runner: the runner process.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RemoteModel:
         self._runner = runner
 
     def set_version(self, version: int, runtime: str) -> None:
-        """Take note of what answers.
+        """Store the version and the runtime that answer.
 
         Raises:
             BandstandError: the card of that version is not in this repository.
@@ -77,7 +77,7 @@ class RemoteModel:
         self.runtime = runtime
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; afterwards `card` and `version` are those that answered."""
+        """Compute one batch; afterwards `card` and `version` are those that answered."""
         with stage("inference"):
             outputs, metadata = await call_worker(
                 self._runner.name, self._runner.infer, inputs, {"model": self._name}
@@ -87,17 +87,17 @@ class RemoteModel:
 
 
 class RunnerPool(ModelPool):
-    """Models in runner processes: a few have one of their own, all others share one.
+    """Models in runner processes: each heavy model has its own, the light models share one.
 
-    Which models are served, the runner processes know: each loads, when it starts, what the
-    repository says, and what it is told later. The gateway begins with what the repository says and
-    looks at each runner process again and again, so that both sides may be replaced at any time. A
-    model that was unloaded here stays so when its runner process is replaced.
+    The runner processes determine which models are served: each loads the models of the repository
+    when it starts, and follows the commands that it receives. The gateway starts with the models of
+    the repository and asks each runner process regularly, so either side may be replaced at any
+    time. A model that was unloaded here stays unloaded when its runner process is replaced.
 
     Args:
-        catalogue: which models there are.
-        shared: the runner process of all models that have none of their own.
-        own: the others, by model.
+        catalogue: the cards and the repository.
+        shared: the runner process of the light models.
+        own: the runner processes of the heavy models, by model.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RunnerPool(ModelPool):
         self._changes = 0
         self._refreshing: list[asyncio.Task[None]] = []
         for name in catalogue.usable():
-            with suppress(BandstandError):  # it has gone, or broken, meanwhile
+            with suppress(BandstandError):  # it was removed or damaged meanwhile
                 self._add(name, catalogue.serving(name).version)
 
     def __getitem__(self, name: str) -> RemoteModel:
@@ -127,7 +127,7 @@ class RunnerPool(ModelPool):
 
     @property
     def served(self) -> Mapping[str, RemoteModel]:
-        """The models that answer, as far as is known."""
+        """The models that answered at the last refresh."""
         return {name: model for name, model in self._models.items() if name not in self._failures}
 
     @property
@@ -137,11 +137,11 @@ class RunnerPool(ModelPool):
 
     @property
     def probes(self) -> Mapping[str, Attempt]:
-        """The shared runner process: what is loaded later goes there."""
+        """The shared runner process, which also loads models that are installed later."""
         return {self._shared.name: partial(self._shared.send, "list")}
 
     async def start(self) -> None:
-        """Look at the runner processes again and again; one that still starts is waited for."""
+        """Start the regular refresh; runner processes may still be starting."""
         for runner in (self._shared, *self._own.values()):
             refreshing = asyncio.create_task(
                 self._refresh_regularly(runner), name=f"refresh-{runner.name}"
@@ -168,7 +168,7 @@ class RunnerPool(ModelPool):
             await self._runner_of(name).send("unload", model=name)
 
     async def aclose(self) -> None:
-        """Stop looking; the runner processes go by themselves."""
+        """Stop the regular refresh; the supervisor ends the runner processes."""
         for refreshing in self._refreshing:
             refreshing.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
@@ -189,7 +189,7 @@ class RunnerPool(ModelPool):
 
     @asynccontextmanager
     async def _changes_made(self) -> AsyncIterator[None]:
-        """Hold off other changes; what was looked up meanwhile is out of date."""
+        """Exclude other changes, and mark refreshes that run meanwhile as out of date."""
         async with self._changing:
             try:
                 yield
@@ -201,17 +201,17 @@ class RunnerPool(ModelPool):
             try:
                 await self._refresh(runner)
             except BandstandError:
-                pass  # said in the log by the call; whoever asks a model is told
+                pass  # the call has logged it, and requests get the error
             except Exception:
-                logger.exception("looking at the %s", runner.name)
+                logger.exception("the refresh from the %s failed", runner.name)
             await asyncio.sleep(_REFRESH_SECONDS)
 
     async def _refresh(self, runner: RunnerProcess) -> None:
-        """Take over what a runner process serves; have it let go of what was unloaded before."""
+        """Ask a runner process what it serves; unload there what was unloaded here."""
         before = self._changes
         found = await runner.send("list")
         if self._changing.locked() or self._changes != before:
-            return  # it may be older than the change
+            return  # the list may be older than the change
         served, failures = found["served"], found["failures"]
         for name in [name for name in self._models if self._runner_of(name) is runner]:
             self._failures.pop(name, None)

@@ -1,4 +1,4 @@
-"""What the routes need, gathered once at start-up."""
+"""The state that the routes use, created once when the service starts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from bandstand_client.contract.shared import Health
 
 logger = logging.getLogger("bandstand.gateway")
 
-_VALID_SECONDS = 5.0  # for so long a result holds, and so long a check waits for a new one
+_VALID_SECONDS = 5.0  # how long a result is valid, and how long a check waits
 
 
 @dataclass(slots=True, eq=False)
 class Probe:
-    """One part's health, found by making it do its work in small.
+    """The health of one part, checked with a small request.
 
-    A part that has much to do answers a probe late. So the result before holds while a new one is
-    awaited, as long as any request may take.
+    A busy part answers late. The previous result therefore stays valid while a check runs, for at
+    most the deadline of a request.
 
     Attributes:
-        timeout_seconds: after which a part that does not answer counts as broken.
+        timeout_seconds: a part that does not answer within this time counts as broken.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Probe:
     _running: asyncio.Task[None] | None = None
 
     async def check(self) -> str:
-        """Return `ok` or what is wrong; a result holds for a few seconds."""
+        """Return `ok` or the error; a result is valid for a few seconds."""
         is_old = monotonic() - self._checked_at > _VALID_SECONDS or self._result != "ok"
         if self._running is None and is_old:
             self._running = asyncio.create_task(self._try(), name=f"probe {self.name}")
@@ -66,19 +66,19 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What operations run with, models and limits behind the routes of one gateway process."""
+    """The settings, limits, resources and probes of one gateway process."""
 
     settings: Settings
     admission: Admission
     resources: Resources
     pool: ModelPool
     probes: tuple[Probe, ...]
-    """Of the parts that are always there; every model has one of its own."""
+    """The probes of the parts other than models; each model has its own probe."""
     fetch_limits: FetchLimits
     _model_probes: dict[str, Probe] = field(default_factory=dict)
 
     async def health(self) -> Health:
-        """Try every part, and every model that is served just now."""
+        """Check every part, and every model that is currently served."""
         probes = [*self.probes, *map(self._probe_of, self.pool.served)]
         results = await asyncio.gather(*(probe.check() for probe in probes))
         checks = {probe.name: result for probe, result in zip(probes, results, strict=True)}
@@ -87,7 +87,7 @@ class Surface:
 
     def _probe_of(self, name: str) -> Probe:
         async def attempt() -> object:
-            model = self.pool.served.get(name)  # it may have been unloaded in the meantime
+            model = self.pool.served.get(name)  # it may have been unloaded meanwhile
             return None if model is None else await model.infer(probe_inputs(model.card))
 
         timeout = self.settings.request_deadline_seconds

@@ -1,4 +1,4 @@
-"""What the preprocessor and the model runners have in common: one block in, one block out."""
+"""Common parts of the preprocessor and the runner processes: a block in, a block out."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Work = Callable[[Arrays, Metadata], Awaitable[tuple[Arrays, Metadata]]]
 
 
 class ClientDisconnectedError(DeadlineExceededError):
-    """Nobody waits for this answer any more."""
+    """The client disconnected before the work began."""
 
     error_type = "client_gone"
 
 
 async def answer(block: bytes, work: Work) -> bytes:
-    """Run `work` on an unpacked block; a failure travels as `error` in the answer's metadata."""
+    """Run `work` on an unpacked block; an error is sent as `error` in the answer's metadata."""
     try:
         arrays, metadata = unpack(block)
         request_id.set(metadata.get("request_id", "-"))
@@ -43,7 +43,7 @@ async def answer(block: bytes, work: Work) -> bytes:
 
 
 def connection_check(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
-    """Return a check of whether the caller of this request is still connected."""
+    """Return a function that returns whether the client of this request is still connected."""
     request = context.request
 
     async def client_waits() -> bool:
@@ -55,5 +55,5 @@ def connection_check(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
 def start_worker(settings: Settings) -> None:
     """Set up a worker process; call it in its start-up hook."""
     configure_logs(settings)
-    # A little longer than the gateway takes at most: its last answers still come through here.
+    # Longer than the gateway's drain, because the gateway calls workers until it has ended.
     outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)
