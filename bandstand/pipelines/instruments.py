@@ -21,7 +21,7 @@ from bandstand_client.contract.instruments import (
     InstrumentsOptions,
 )
 
-_PREFERRED = ("instruments_ast", "tags_jamendo")  # the one that tells most instruments first
+_PREFERRED = ("instruments_ast", "tags_jamendo")  # the model with the most instruments first
 
 
 async def detect_instruments(
@@ -30,14 +30,15 @@ async def detect_instruments(
     """Name the instruments of one recording.
 
     Args:
-        resources: what prepares it, and the models.
+        resources: prepares the recording, and has the models.
         audio: encoded content.
-        options: the model (none: the best that is served), and from which probability an
-            instrument is listed.
+        options: the model (None: the best that is served), and the lowest probability of a listed
+            instrument.
 
     Raises:
-        ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-        ModelMismatchError: it is broken, or has none of its card's instruments.
+        ModelNotFoundError, ModelNotInstalledError: there is no such model, or it is not served.
+        UnusableRequestError: the model does not detect instruments.
+        ModelMismatchError: the model is broken, or has none of its card's instruments.
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
@@ -55,12 +56,12 @@ async def _run(resources: Resources, name: str, audio: bytes, started: float) ->
 
 
 async def _run_best(resources: Resources, audio: bytes, started: float) -> ModelOutput:
-    # Whether a model is served, a remote one says when it is asked, and no list before that.
+    # Only a call shows whether a remote model is served; a list may be out of date.
     for name in _by_preference(resources):
         with suppress(ModelNotInstalledError):
             return await _run(resources, name, audio, started)
     raise ModelNotInstalledError(
-        "no model that tells instruments is served here; "
+        "no model that detects instruments is served here; "
         f"`{install_command(_PREFERRED[0])}` installs one"
     )
 
@@ -68,7 +69,9 @@ async def _run_best(resources: Resources, audio: bytes, started: float) -> Model
 def _checked_name(resources: Resources, name: str) -> str:
     card = resources.card(name)
     if not card.instruments:
-        raise UnusableRequestError(f"{card.name} answers {card.task}, and tells no instruments")
+        raise UnusableRequestError(
+            f"{card.name} is a model for {card.task}, and detects no instruments"
+        )
     return card.name
 
 
@@ -122,5 +125,5 @@ def _score(output: ModelOutput, column: int) -> InstrumentScore:
 
 
 def _display_name(label: str) -> str:
-    """Return what people call it: MTG-Jamendo's tags say first what kind of tag they are."""
+    """Return the name without the prefix of MTG-Jamendo's tags, which is the kind of tag."""
     return label.rpartition("---")[2]

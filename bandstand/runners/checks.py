@@ -57,7 +57,7 @@ def _check_tensor(what: str, expected: Tensor, found: GraphTensor) -> None:
     card_shape = (None, *expected.shape)
     same_rank = len(card_shape) == len(found.shape)
     fits = same_rank and all(
-        theirs in (None, ours) for ours, theirs in zip(card_shape, found.shape, strict=True)
+        axis in (None, length) for length, axis in zip(card_shape, found.shape, strict=True)
     )
     if not fits:
         raise ModelMismatchError(

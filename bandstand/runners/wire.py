@@ -1,7 +1,7 @@
-"""How arrays travel between processes: a JSON header, then the arrays' bytes, never a pickle.
+"""The format of arrays between processes: a JSON header, then the arrays' bytes; no pickles.
 
 Layout: 8 bytes little-endian header length, the header (JSON, padded with spaces), then each
-array at the 64-byte aligned offset that the header gives. Reading copies nothing.
+array at the 64-byte aligned offset that the header gives. Reading does not copy the arrays.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def _padding(length: int) -> int:
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
-    """Lay arrays and JSON-able metadata into one block.
+    """Return one block of arrays and metadata that JSON can represent.
 
     Raises:
-        ValueError: a dtype that does not travel.
+        ValueError: the format does not have the dtype of an array.
     """
     described, chunks, offset = [], [], 0
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES:
-            raise ValueError(f"arrays of {array.dtype} do not travel")
+            raise ValueError(f"arrays of {array.dtype} cannot be sent")
         block = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""
         described.append([name, array.dtype.name, list(array.shape), offset])
         pad = _padding(len(block))
@@ -50,10 +50,10 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
 
 
 def unpack(block: bytes | memoryview) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read a block back; the arrays are read-only views of it.
+    """Return the arrays, as read-only views of the block, and the metadata.
 
     Raises:
-        MalformedRequestError: it is no such block.
+        MalformedRequestError: the bytes are not a block.
     """
     try:
         (length,) = _LENGTH.unpack_from(block)

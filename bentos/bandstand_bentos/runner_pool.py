@@ -127,7 +127,7 @@ class RunnerPool(ModelPool):
 
     @property
     def served(self) -> Mapping[str, RemoteModel]:
-        """The models that answered at the last refresh."""
+        """The models that are served: by the repository at first, then by the last refresh."""
         return {name: model for name, model in self._models.items() if name not in self._failures}
 
     @property
