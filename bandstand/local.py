@@ -1,9 +1,9 @@
-"""The operations in this very process: what the command line, batch runs and notebooks use.
+"""The operations in this process, for the command line, batch runs and notebooks.
 
     async with LocalBandstand() as bandstand:
         print((await bandstand.classify("song.mp3")).primary_genre)
 
-With the runtime `triton` only the models are elsewhere.
+With the runtime `triton` the models run on a Triton server.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _pool(settings: Settings, catalogue: Catalogue) -> ModelPool:
 
 
 class LocalBandstand(Operations):
-    """Every operation of a server, without one; an async context manager.
+    """All operations without a server; an async context manager.
 
-    Its methods are those of `bandstand_client.AsyncBandstand`, and raise the refusals of
+    It has the methods of `bandstand_client.AsyncBandstand`; they raise the errors of
     `bandstand.errors`.
 
     Args:
-        settings: limits, repository, runtime; None: those of the environment.
+        settings: limits, repository, runtime; None: from the environment.
     """
 
     is_async: ClassVar[bool] = True
@@ -73,11 +73,11 @@ class LocalBandstand(Operations):
     async def answer(
         self, operation: Operation[..., A], audio: Audio, options: Mapping[str, object]
     ) -> A:
-        """Answer one operation; `await bandstand.classify(audio)` is the shorter form.
+        """Run one operation; `await bandstand.classify(audio)` is the shorter form.
 
         Raises:
-            BandstandError: what a server would refuse with.
-            OSError: a file that cannot be read.
+            BandstandError: the refusal, as from a server.
+            OSError: the file cannot be read.
         """
         read = read_options(operation, options)
         content = await self._content(audio)

@@ -1,1 +1,1 @@
-"""From bytes (or a URL) to waveforms and windows."""
+"""Fetches, decodes and resamples recordings, and cuts windows."""

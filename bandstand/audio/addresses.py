@@ -1,4 +1,4 @@
-"""Which network addresses an `audio_url` may lead to: the public ones, and what is allowed."""
+"""The network addresses that an `audio_url` may lead to: public ones, and allowed networks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# IPv4-embedding IPv6 of NAT64 (RFC 6052): how a host without IPv4 reaches the IPv4 internet.
+# NAT64 (RFC 6052): IPv6 addresses that embed an IPv4 address, for hosts without IPv4.
 _NAT64 = IPv6Network("64:ff9b::/96")
-# All of the public IPv6 addresses lie here (RFC 4291, section 2.4); what does not is loopback,
-# local, multicast, mapped, or not handed out.
+# All public IPv6 addresses are in this network (RFC 4291, section 2.4); all others are loopback,
+# local, multicast, mapped, or not assigned.
 _IPV6_UNICAST = IPv6Network("2000::/3")
-# Not public, although `is_global` of some supported Python says so (IANA's special-purpose
-# registries); and one address that serves credentials to virtual machines from a public range.
+# Not public by IANA's special-purpose registries, although `is_global` of some supported Python
+# version is true; and one address in a public range that gives credentials to virtual machines.
 _NOT_PUBLIC: tuple[Network, ...] = (
     IPv4Network("192.0.0.0/24"),
     IPv4Network("192.88.99.0/24"),
@@ -25,18 +25,18 @@ _NOT_PUBLIC: tuple[Network, ...] = (
 
 
 def may_be_fetched_from(address: Address, allowed: Iterable[Network]) -> bool:
-    """Say whether a connection to the address may be made.
+    """Return whether a connection to the address is allowed.
 
     Args:
-        address: as the name service answered.
-        allowed: networks that are not public and may be reached after all.
+        address: the result of name resolution.
+        allowed: networks that are not public and are allowed.
     """
     target = _embedded_ipv4(address) or address
     return is_public(target) or any(target in network for network in allowed)
 
 
 def is_public(address: Address) -> bool:
-    """Say whether anybody on the internet could reach the address as well."""
+    """Return whether every host on the internet can reach the address."""
     if isinstance(address, IPv6Address) and address not in _IPV6_UNICAST:
         return False
     return (
@@ -48,7 +48,7 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded_ipv4(address: Address) -> IPv4Address | None:
-    """Return the IPv4 address that a connection would really go to, if it goes to one."""
+    """Return the IPv4 address that a connection would actually go to; None: an IPv6 address."""
     if isinstance(address, IPv4Address):
         return None
     if address in _NAT64:

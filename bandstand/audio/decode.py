@@ -1,8 +1,8 @@
-"""From encoded bytes to waveforms, by what the bytes are and never by what they are called.
+"""Decodes encoded bytes to waveforms; the format is found by content, never by file name.
 
-FFmpeg (through PyAV) decodes, inside narrow bounds: only the containers and codecs listed here, so
-that no playlist, image sequence or concatenation script is ever opened; no protocol at all, so that
-nothing but the given bytes is ever read.
+FFmpeg (through PyAV) decodes only the containers and codecs listed here, so it never opens a
+playlist, image sequence or concatenation script. All protocols are disabled, so it reads only the
+given bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from bandstand.audio.headers import breaks_off, promised_seconds
+from bandstand.audio.headers import is_cut_off, stated_seconds
 from bandstand.audio.mixdown import FrameLayout, Mixdown
 from bandstand.audio.waveform import Waveform
 from bandstand.errors import (
@@ -33,7 +33,7 @@ from bandstand.models.card import Channels
 from bandstand.settings import Settings
 
 SUPPORTED = "WAV, AIFF, FLAC, MP3, Ogg (Vorbis, Opus, FLAC), AAC, M4A/MP4 or WebM/Matroska"
-# By FFmpeg's names. A container that can name other files as its content has no place here.
+# FFmpeg's names. Containers that can refer to other files must not be added.
 _DEMUXERS = ("wav", "aiff", "flac", "mp3", "ogg", "aac", "mov", "matroska")
 _CODECS = frozenset(
     [f"pcm_{name}" for name in ("u8", "s8", "alaw", "mulaw")]
@@ -44,15 +44,15 @@ _CODECS = frozenset(
     ]
     + ["flac", "alac", "mp3", "mp3float", "mp2", "mp2float", "vorbis", "opus", "libopus", "aac"]
 )
-# A frame is decoded whole before its length is known, and ALAC may claim 2**24 samples for one.
-# FLAC has the longest that are in use: 65535.
+# A frame is decoded completely before its length is known, and ALAC may declare 2**24 samples in
+# one frame. The longest frames in use are FLAC's: 65535.
 _DECODER_OPTIONS = {"max_samples": "131072", "threads": "1"}
 _OPTIONS = {
     **_DECODER_OPTIONS,
     "format_whitelist": ",".join(_DEMUXERS),
     "codec_whitelist": ",".join(sorted(_CODECS)),
     "protocol_whitelist": "none",
-    # WAV: packets of 16 KiB instead of 4; and no search for DTS inside PCM, which costs 6 ms.
+    # WAV: packets of 16 KiB, not 4 KiB; and no search for DTS in PCM, which takes 6 ms.
     "max_size": "16384",
     "max_probe_packets": "1",
 }
@@ -61,7 +61,7 @@ _UNKNOWN_LENGTH_CAPACITY = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What is decoded at all.
+    """The limits of accepted recordings.
 
     Attributes:
         max_bytes: largest encoded content.
@@ -79,7 +79,7 @@ class DecodeLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DecodeLimits:
-        """Take the limits that the settings fix."""
+        """Return the limits of the settings."""
         return cls(
             max_bytes=settings.max_upload_bytes,
             max_seconds=settings.max_audio_seconds,
@@ -92,18 +92,19 @@ class DecodeLimits:
 def decode(data: bytes, limits: DecodeLimits, *, channels: Channels = 1) -> Waveform:
     """Decode the first audio stream of the content at its own rate, to mono or to two channels.
 
-    For mono, channels are averaged. Two channels are kept as they are; mono gives the same twice,
-    and more are mixed as `bandstand.audio.mixdown` says. Integers are scaled by their full range
-    (int16 / 32768). Encoder delay and padding are cut off where the container declares them.
-    Content that breaks off or has broken packets gives what could be decoded, marked `truncated`.
+    For mono, channels are averaged. For two channels, stereo is not changed, mono is duplicated,
+    and more channels are mixed as in `bandstand.audio.mixdown`. Integers are scaled by their full
+    range (int16 / 32768). Encoder delay and padding are removed if the container declares them.
+    Content that is cut off or has damaged packets is decoded as far as possible, and marked
+    `truncated`.
 
     Raises:
-        EmptyAudioError: no byte, or no sample.
-        PayloadTooLargeError: more bytes than the limits allow.
-        NotAudioError: not audio, or in a format that is not decoded here.
-        UnsupportedAudioError: channels or rate outside the limits, or a rate that changes.
-        AudioTooLongError: longer than the limits allow; found before the excess is decoded.
-        NonFiniteAudioError: NaN or infinite samples.
+        EmptyAudioError: there are no bytes, or no samples.
+        PayloadTooLargeError: there are more bytes than the limits allow.
+        NotAudioError: it is not audio, or the format is not supported.
+        UnsupportedAudioError: channels or rate are outside the limits, or the rate changes.
+        AudioTooLongError: it is longer than the limits allow; raised before the excess is decoded.
+        NonFiniteAudioError: samples are NaN or infinite.
     """
     return decode_channels(data, limits, {channels})[channels]
 
@@ -111,12 +112,12 @@ def decode(data: bytes, limits: DecodeLimits, *, channels: Channels = 1) -> Wave
 def decode_channels(
     data: bytes, limits: DecodeLimits, wanted: Collection[Channels]
 ) -> dict[Channels, Waveform]:
-    """Decode the content once, and return a waveform for each wanted number of channels.
+    """Decode the content once, and return a waveform for each requested number of channels.
 
     Args:
         data: encoded content.
-        limits: what is accepted.
-        wanted: at least one number of channels.
+        limits: the limits of accepted recordings.
+        wanted: one or more numbers of channels.
 
     Raises:
         BandstandError: as `decode`.
@@ -133,7 +134,7 @@ def decode_channels(
         raise NotAudioError(
             f"the content is not audio that can be decoded ({SUPPORTED})"
         ) from error
-    # Damaged floats may be NaN or overflow on the way; they are found at the end.
+    # Damaged floats may be NaN or overflow meanwhile; `Mixdown.finish` checks them.
     with container, np.errstate(over="ignore", invalid="ignore"):
         decoding = _Decoding(container, data, limits, wanted)
         decoding.run()
@@ -146,9 +147,9 @@ def decode_channels(
 
 
 class _Content(io.BytesIO):
-    """Bytes as a file that answers an impossible seek as FFmpeg expects, not with an exception.
+    """Bytes as a file that returns -1 for an invalid seek, as FFmpeg expects, and never raises.
 
-    An exception would wait in PyAV for whatever this thread decodes next.
+    PyAV would store an exception and raise it in the next decoding of this thread.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -159,7 +160,7 @@ class _Content(io.BytesIO):
 
 
 class _Decoding:
-    """One pass over one container, from its first packet to its last."""
+    """Decodes one container in one pass."""
 
     def __init__(
         self,
@@ -174,29 +175,29 @@ class _Decoding:
         self._limits = limits
         self._stream = _first_audio_stream(container)
         context = self._stream.codec_context
-        # The container's word; the first frame's counts.
+        # As the container declares; `_append` replaces it by the first frame's layout.
         self._layout = FrameLayout(context.sample_rate, context.channels, "", "")
-        self._promised: float | None = None
+        self._stated: float | None = None
         self._is_broken = False
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """In Hz."""
         return self._layout.sample_rate
 
     @property
     def count(self) -> int:
-        """Samples so far, of each channel."""
+        """The number of samples of each channel so far."""
         return self.mixdowns[0].count
 
     @property
     def is_truncated(self) -> bool:
-        """After `run`: the content broke, or ended before its header says."""
+        """After `run`: the content is damaged, or shorter than its header states."""
         seconds = self.count / self.sample_rate
-        return self._is_broken or breaks_off(self._data, self._promised, seconds)
+        return self._is_broken or is_cut_off(self._data, self._stated, seconds)
 
     def run(self) -> None:
-        """Decode every packet; one that cannot be decoded is left out, as players do."""
+        """Decode every packet; skip those that cannot be decoded, as players do."""
         if self._layout.sample_rate and self._layout.channels:
             self._check_layout()
         for packet in self._packets():
@@ -209,25 +210,25 @@ class _Decoding:
                 self._append(frame)
         if self.count == 0:
             if self._is_broken:
-                raise NotAudioError("nothing in the content could be decoded as audio")
-            raise EmptyAudioError("the audio is empty: there is no sample in it")
+                raise NotAudioError("no part of the content could be decoded as audio")
+            raise EmptyAudioError("the audio is empty: it has no samples")
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
-        """Yield the stream's packets, after a look at how long the header says it is."""
+        """Yield the stream's packets, after reading the length that the header states."""
         try:
             for index, packet in enumerate(self._container.demux(self._stream)):
                 if index == 0:
-                    self._expect(packet)
+                    self._read_length(packet)
                 yield packet
         except av.FFmpegError:
             self._is_broken = True
 
-    def _expect(self, first: Packet[AudioStream]) -> None:
-        """Refuse what says itself that it is too long; make room for the rest in one piece."""
-        self._promised = promised_seconds(self._container, self._stream, self._data, first.pos)
-        if self._promised is not None:
-            self._check_length(self._promised)
-            capacity = round(self._promised * self.sample_rate)
+    def _read_length(self, first: Packet[AudioStream]) -> None:
+        """Refuse content whose stated length is too long; else allocate memory for that length."""
+        self._stated = stated_seconds(self._container, self._stream, self._data, first.pos)
+        if self._stated is not None:
+            self._check_length(self._stated)
+            capacity = round(self._stated * self.sample_rate)
             self.mixdowns = [Mixdown(each.channels, capacity) for each in self.mixdowns]
 
     def _append(self, frame: AudioFrame) -> None:
@@ -265,12 +266,12 @@ class _Decoding:
 
 
 def _first_audio_stream(container: InputContainer) -> AudioStream:
-    """Return the stream to decode; its decoder is set up and not yet open."""
+    """Return the stream to decode; its decoder is configured and not yet open."""
     if not container.streams.audio:
         raise NotAudioError("there is no audio in the content")
     stream = container.streams.audio[0]
     context = stream.codec_context
     if context is None or context.name not in _CODECS:
-        raise NotAudioError(f"the content's audio codec is not decoded here ({SUPPORTED})")
+        raise NotAudioError(f"the content's audio codec is not supported ({SUPPORTED})")
     context.options = dict(_DECODER_OPTIONS)
     return stream

@@ -1,8 +1,8 @@
-"""From a URL to bytes, without becoming a way into the network that the server stands in.
+"""Downloads a URL, without giving access to the server's private network.
 
-The host's name is resolved here, every address is judged, and the connection goes to exactly an
-address that was judged: a name that answers differently the second time gains nothing. Proxies of
-the environment are not used, since they would resolve names again.
+The host's name is resolved once, every address is checked, and the connection goes to a checked
+address, so a name whose address changes between two resolutions has no effect. Proxies of the
+environment are not used, because they would resolve names again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bandstand.settings import Settings
 _OK = 200
 _LAST_PORT = 65_535
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Nothing compressed: what is counted is what is kept.
+# No compression, so that the counted bytes are the bytes in memory.
 _HEADERS: list[tuple[bytes | str, bytes | str]] = [
     ("User-Agent", "bandstand"),
     ("Accept", "audio/*, */*;q=0.5"),
@@ -48,14 +48,14 @@ _HTTPCORE_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What is fetched at all.
+    """The limits of downloads.
 
     Attributes:
         max_bytes: largest content.
-        timeout_seconds: for everything: names, connections, redirects, content.
-        max_redirects: most redirects that are followed.
-        allowed_networks: networks that are not public and may be fetched from after all.
-        ca_file: certificate authorities instead of the usual ones.
+        timeout_seconds: for all together: name resolution, connections, redirects, content.
+        max_redirects: most redirects.
+        allowed_networks: networks that are not public and are allowed.
+        ca_file: certificate authorities that replace the default ones.
     """
 
     max_bytes: int
@@ -66,7 +66,7 @@ class FetchLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> FetchLimits:
-        """Take the limits that the settings fix."""
+        """Return the limits of the settings."""
         return cls(
             max_bytes=settings.max_upload_bytes,
             timeout_seconds=settings.fetch_timeout_seconds,
@@ -77,15 +77,15 @@ class FetchLimits:
 
 
 async def fetch(url: str, limits: FetchLimits) -> bytes:
-    """Return what an https URL holds.
+    """Return the content of an https URL.
 
     Raises:
-        MalformedRequestError: not an https URL, or one with a user name or password in it.
-        AddressRefusedError: its host, or that of a redirect, has an address that is not public.
-        PayloadTooLargeError: more bytes than the limits allow; no more than that are read.
-        FetchFailedError: no such host, no connection, a bad certificate, a status other than 200,
-            compressed content, too many redirects or one that leads away from https.
-        DeadlineExceededError: not done in time.
+        MalformedRequestError: it is not an https URL, or has a user name or password.
+        AddressRefusedError: its host, or the host of a redirect, has an address that is not public.
+        PayloadTooLargeError: the content is larger than the limit; reading stops there.
+        FetchFailedError: no such host, no connection, an invalid certificate, a status other than
+            200, compressed content, too many redirects, or a redirect to another scheme.
+        DeadlineExceededError: it was not finished within the timeout.
     """
     target = _parse(url)
     try:
@@ -112,7 +112,7 @@ def _parse(url: str) -> httpx.URL:
 
 
 async def _follow(url: httpx.URL, limits: FetchLimits) -> bytes:
-    """Read a URL, or that to which it redirects."""
+    """Return the content of a URL, and follow its redirects."""
     async with httpcore.AsyncConnectionPool(
         ssl_context=_tls_context(limits.ca_file), network_backend=_GuardedNetwork(limits)
     ) as pool:
@@ -127,7 +127,7 @@ async def _follow(url: httpx.URL, limits: FetchLimits) -> bytes:
 async def _get(
     pool: httpcore.AsyncConnectionPool, url: httpx.URL, limits: FetchLimits
 ) -> bytes | httpx.URL:
-    """Ask once; return the content, or where to ask next."""
+    """Send one request; return the content, or the target of a redirect."""
     request = httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
@@ -154,12 +154,14 @@ def _redirect_target(url: httpx.URL, response: httpcore.Response) -> httpx.URL:
 
 
 async def _read(response: httpcore.Response, limits: FetchLimits) -> bytes:
-    """Return the body; stop as soon as it is known to be too large."""
+    """Return the body; stop as soon as it is too large."""
     too_large = PayloadTooLargeError(
         f"the content of audio_url is larger than the {limits.max_bytes} bytes that are accepted"
     )
     if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):
-        raise FetchFailedError("the content of audio_url comes compressed, unasked")
+        raise FetchFailedError(
+            "the content of audio_url is compressed, although the request excluded that"
+        )
     announced = _header(response, b"content-length")
     if announced.isdecimal() and int(announced) > limits.max_bytes:
         raise too_large
@@ -172,7 +174,7 @@ async def _read(response: httpcore.Response, limits: FetchLimits) -> bytes:
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:
-    """Return a header's value, or nothing."""
+    """Return a header's value, or an empty text."""
     for key, value in response.headers:
         if key.lower() == name:
             return value.decode("latin-1")
@@ -180,12 +182,12 @@ def _header(response: httpcore.Response, name: bytes) -> str:
 
 
 def _reason(error: Exception, host: str) -> str:
-    """Say what failed in words that tell nothing about this server."""
+    """Return a message that reveals nothing about this server's network."""
     cause = error.__context__  # the pool drops the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the TLS certificate of {host} could not be verified"
     if isinstance(cause, ssl.SSLError):
-        return f"{host} does not speak TLS as it should"
+        return f"the TLS connection to {host} failed"
     if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
         return f"no connection to {host}"
     return f"the connection to {host} broke off"
@@ -199,7 +201,7 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Opens connections, and only to addresses that may be fetched from."""
+    """Opens connections to allowed addresses only."""
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
@@ -213,21 +215,21 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first of the host's addresses that answers.
+        """Connect to the first of the host's addresses that accepts.
 
         Raises:
-            AddressRefusedError: any of its addresses may not be fetched from.
+            AddressRefusedError: one of its addresses is not allowed.
             FetchFailedError: the host has no address.
         """
         addresses = await _resolve(host, port)
         allowed = self._limits.allowed_networks
         if not all(may_be_fetched_from(address, allowed) for address in addresses):
             raise AddressRefusedError(f"{host} is not at a public address")
-        # One that never answers leaves time for the others.
-        patience = self._limits.timeout_seconds / len(addresses)
+        # An address that never answers leaves time for the others.
+        seconds_each = self._limits.timeout_seconds / len(addresses)
         for address in addresses[:-1]:
             try:
-                return await self._network.connect_tcp(str(address), port, patience)
+                return await self._network.connect_tcp(str(address), port, seconds_each)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._network.connect_tcp(str(addresses[-1]), port)

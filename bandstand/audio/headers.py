@@ -1,4 +1,4 @@
-"""What a recording's own header says about its length, to tell whole ones from broken-off ones."""
+"""Reads the length that a recording's header states, to detect recordings that are cut off."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-# Less than this is not called missing: some encoders round the length that they write.
+# A smaller difference does not count: some encoders round the length that they write.
 MISSING_SECONDS = 0.1
-# Writers that cannot seek back leave 0, 2**31 - something or 2**32 - 1 as the size of their data.
+# Writers that cannot seek back write 0, a number just below 2**31, or 2**32 - 1 as the data size.
 _UNKNOWN_RIFF_SIZE = 0x7FFF_0000
 _MOST_RIFF_CHUNKS = 256
 _LONGEST_MP3_FRAME = 1441
-# Encoder delay (LAME: 576), decoder delay (529) and padding (up to two frames): counted by the
-# Xing header, and cut off by the decoder.
+# Encoder delay (LAME: 576), decoder delay (529) and padding (up to two frames): the Xing header
+# counts them, and the decoder removes them.
 _MP3_PADDING_FRAMES = 3
 _LOWEST_MPEG1_RATE = 32_000
 _WITH_EXACT_DURATION = frozenset({"flac", "aiff", "ogg", "mov,mp4,m4a,3gp,3g2,mj2"})
 
 
-def promised_seconds(
+def stated_seconds(
     container: InputContainer, stream: AudioStream, data: bytes, first_packet: int | None
 ) -> float | None:
-    """Return the length in seconds that the header states; None where it states none.
+    """Return the length in seconds that the header states; None: it states none.
 
-    FFmpeg's own figure is used only where it comes from a header: for MP3 and raw AAC it may be
-    an estimate from the bit rate, and for a WAV cut short it is what is left.
+    FFmpeg's duration is used only if it comes from a header: for MP3 and raw AAC it may be an
+    estimate from the bit rate, and for a WAV that is cut off it is the remaining length.
 
     Args:
         container: opened on `data`.
-        stream: the one that is decoded.
+        stream: the stream to decode.
         data: the whole encoded content.
         first_packet: position of the first audio packet in `data`, in bytes.
     """
@@ -43,14 +43,14 @@ def promised_seconds(
     if name in _WITH_EXACT_DURATION and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     if name == "matroska,webm" and stream.duration is None and container.duration:
-        # The length of the longest stream: it says something about this one if it is alone.
+        # It is the length of the longest stream, so it is used only if there is one stream.
         return float(container.duration / av.time_base) if len(container.streams) == 1 else None
     return None
 
 
-def breaks_off(data: bytes, promised: float | None, decoded: float) -> bool:
-    """Say whether content ended before its header says it should (lengths in seconds)."""
-    if promised is not None and promised - decoded > MISSING_SECONDS:
+def is_cut_off(data: bytes, stated: float | None, decoded: float) -> bool:
+    """Return whether content is shorter than its header states (lengths in seconds)."""
+    if stated is not None and stated - decoded > MISSING_SECONDS:
         return True
     return data.startswith(b"OggS") and _last_ogg_page_is_cut(data)
 
@@ -72,7 +72,7 @@ def _riff_seconds(data: bytes) -> float | None:
 
 
 def _xing_seconds(data: bytes, first_packet: int, sample_rate: int) -> float | None:
-    """Read the frame count of the Xing/Info frame, which stands right before the first packet."""
+    """Read the frame count of the Xing/Info frame, which is directly before the first packet."""
     start = max(0, first_packet - _LONGEST_MP3_FRAME)
     tag = max(data.rfind(name, start, first_packet) for name in (b"Xing", b"Info"))
     if tag < 0 or tag + 12 > len(data) or sample_rate <= 0:
@@ -86,7 +86,7 @@ def _xing_seconds(data: bytes, first_packet: int, sample_rate: int) -> float | N
 
 
 def _last_ogg_page_is_cut(data: bytes) -> bool:
-    """Compare the last page's segment table with what is there (RFC 3533, section 6)."""
+    """Return whether the last page is shorter than its segment table (RFC 3533, section 6)."""
     page = data.rfind(b"OggS")
     if page + 27 > len(data):
         return True

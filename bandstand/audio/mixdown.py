@@ -1,9 +1,9 @@
-"""From decoded frames of any layout to one or two channels of float32.
+"""Mixes decoded frames of any layout to one or two channels of float32.
 
-One channel is the mean of all. Two are the first two of what has two, twice the only one of mono,
-and of more channels the downmix of ITU-R BS.775-3, annex 4, scaled so that nothing is louder than
-its loudest channel: on each side the front channel counts 1, centre and surround channels 0.707;
-low-frequency effects are left out, and channels without a known place are on both sides.
+One channel is the mean of all channels. For two, stereo is not changed, mono is duplicated, and
+more channels are mixed by ITU-R BS.775-3, annex 4, scaled so that the result does not exceed the
+loudest channel: on each side the front channel has weight 1, centre and surround channels 0.707;
+low-frequency effects are left out, and channels without a known position are on both sides.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bandstand.audio.waveform import FloatArray
 from bandstand.errors import NonFiniteAudioError, UnsupportedAudioError
 from bandstand.models.card import Channels
 
-# FFmpeg sample format -> type, full range, offset: x / range + offset is in [-1, 1], exactly as
-# libsndfile scales. 24-bit audio comes as s32, shifted up.
+# FFmpeg sample format -> dtype, full range, offset: x / range + offset is in [-1, 1], as in
+# libsndfile. 24-bit audio is decoded to s32, in the upper bits.
 _SAMPLES: dict[str, tuple[np.dtype[Any], float, float]] = {
     "u8": (np.dtype(np.uint8), 2.0**7, -1.0),
     "s16": (np.dtype(np.int16), 2.0**15, 0.0),
@@ -43,13 +43,13 @@ _ATTENUATED = 0.5**0.5
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """What the samples of a frame are; usually the same from the first frame to the last.
+    """The format of a frame's samples; it is usually the same for all frames.
 
     Attributes:
         sample_rate: Hz.
-        channels: how many.
-        sample_format: FFmpeg's name; one that ends in `p` keeps each channel in its own plane.
-        name: FFmpeg's name of the channels' places.
+        channels: number of channels.
+        sample_format: FFmpeg's name; if it ends in `p`, each channel is in its own plane.
+        name: FFmpeg's name of the channel layout.
     """
 
     sample_rate: int
@@ -59,15 +59,15 @@ class FrameLayout:
 
     @cached_property
     def is_planar(self) -> bool:
-        """Each plane is one channel."""
+        """Whether each channel is in its own plane."""
         return self.channels == 1 or self.sample_format.endswith("p")
 
     @cached_property
     def scale(self) -> tuple[np.dtype[Any], float, np.float32]:
-        """Type of a sample; full range and offset that take it to [-1, 1].
+        """The dtype of samples, and the full range and offset that scale them to [-1, 1].
 
         Raises:
-            UnsupportedAudioError: a sample format that none of the decoders in use has.
+            UnsupportedAudioError: the sample format is unknown; no decoder in use has it.
         """
         try:
             dtype, full_range, offset = _SAMPLES[self.sample_format.removesuffix("p")]
@@ -78,12 +78,12 @@ class FrameLayout:
 
 @lru_cache(maxsize=64)
 def channel_weights(layout_name: str, channels: int, side: Side) -> tuple[tuple[int, float], ...]:
-    """Return which channels are mixed into one, and how much each counts beside the others.
+    """Return the channels to mix into one, as (index, weight).
 
     Args:
-        layout_name: FFmpeg's name of the channels' places.
-        channels: how many there are.
-        side: what is wanted: all of them, or what is heard on the left or right.
+        layout_name: FFmpeg's name of the channel layout.
+        channels: number of channels.
+        side: all channels, or those of the left or right side.
     """
     everything = tuple((index, 1.0) for index in range(channels))
     if side == "all":
@@ -92,7 +92,7 @@ def channel_weights(layout_name: str, channels: int, side: Side) -> tuple[tuple[
         return ((0 if side == "left" else channels - 1, 1.0),)
     try:
         places = [place.name for place in AudioLayout(layout_name).channels]
-    except ValueError:  # a layout of a file's own making
+    except ValueError:  # a layout that FFmpeg does not know
         places = []
     if len(places) != channels:
         return everything
@@ -106,7 +106,7 @@ def channel_weights(layout_name: str, channels: int, side: Side) -> tuple[tuple[
 
 
 class Mixdown:
-    """The channels so far: frames are mixed straight into arrays, which grow in place."""
+    """Mixes frames directly into arrays, which grow in place."""
 
     def __init__(self, channels: Channels, capacity: int) -> None:
         self.channels = channels
@@ -115,7 +115,7 @@ class Mixdown:
 
     @property
     def count(self) -> int:
-        """How many samples there are of each channel."""
+        """The number of samples of each channel so far."""
         return self._parts[0].count
 
     def append(self, frame: AudioFrame, layout: FrameLayout) -> None:
@@ -133,7 +133,7 @@ class Mixdown:
             return self._parts[0].finish()
         samples = np.empty((len(self._parts), self.count), np.float32)
         for row in samples:
-            row[:] = self._parts.pop(0).finish()  # no more than three channels are held
+            row[:] = self._parts.pop(0).finish()  # at most three channels are in memory
         return samples
 
 
@@ -141,7 +141,7 @@ class _Channel:
     """One channel of a mixdown.
 
     Attributes:
-        count: how many samples there are.
+        count: number of samples so far.
     """
 
     def __init__(self, side: Side, capacity: int) -> None:
@@ -188,6 +188,6 @@ class _Channel:
     def _room(self, size: int) -> FloatArray:
         start, self.count = self.count, self.count + size
         if self.count > len(self._samples):
-            # By halves; realloc moves pages, not bytes. No view outlives `append`.
+            # Grows by half; realloc moves pages, not bytes. No view exists after `append`.
             self._samples.resize(max(self.count, len(self._samples) * 3 // 2), refcheck=False)
         return self._samples[start : self.count]

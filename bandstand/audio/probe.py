@@ -1,4 +1,4 @@
-"""A recording of our own, for warm-up and readiness."""
+"""A generated recording, for warm-up and readiness checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waveforms, and their sample rate."""
+"""Waveforms and resampling."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Waveform:
     """Decoded audio.
 
     Attributes:
-        samples: shape (n,) for mono, (channels, n) for more, a row each; float32, C-contiguous,
-            finite, nominally in [-1, 1].
+        samples: shape (n,) for mono, (channels, n) for more; float32, C-contiguous, finite,
+            nominally in [-1, 1].
         sample_rate: Hz.
-        sha256: hex digest of the encoded content it was decoded from.
-        truncated: the content ended, or broke, before its own header said it would.
+        sha256: hex digest of the encoded content.
+        truncated: the content is damaged, or shorter than its header states.
     """
 
     samples: FloatArray
@@ -31,7 +31,7 @@ class Waveform:
 
     @property
     def channels(self) -> int:
-        """How many channels."""
+        """The number of channels."""
         return 1 if self.samples.ndim == 1 else len(self.samples)
 
     @property
@@ -41,10 +41,10 @@ class Waveform:
 
 
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:
-    """Bring a waveform to another rate (Hz); at its own rate it is returned as it is.
+    """Return a waveform at another rate (Hz); at its own rate it is returned unchanged.
 
-    soxr at quality HQ and a length of ceil(n * ratio), as `librosa.resample` does by default:
-    what the models heard when they were trained. Each channel is resampled as if it were alone.
+    Uses soxr at quality HQ and a length of ceil(n * ratio), as `librosa.resample` does by default:
+    the models were trained with it. Each channel is resampled on its own.
     """
     if sample_rate == waveform.sample_rate:
         return waveform
@@ -59,7 +59,7 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
 def _resample(samples: FloatArray, source: int, target: int) -> FloatArray:
     """Return one channel, `(n,)`, at another rate."""
     resampled = soxr.resample(samples, source, target, quality="HQ")
-    # The product of floats, not of integers: librosa's rounding, so that lengths are the same.
+    # A product of floats, not of integers, for the same rounding and lengths as librosa.
     length = math.ceil(len(samples) * (target / source))
     if len(resampled) != length:
         resampled = np.pad(resampled[:length], (0, max(0, length - len(resampled))))

@@ -1,4 +1,4 @@
-"""Cutting a waveform into windows: every so many seconds, or at onsets."""
+"""Cuts a waveform into windows, by hop or at onsets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A recording cut for a model.
+    """The windows of a recording.
 
     Attributes:
-        batch: shape (n, length) for mono, (n, channels, length) for more, float32; what lies
-            outside of the recording is zero.
-        spans: shape (n, 2), int64; the recording is in each window from the first sample to
-            before the second.
-        starts_seconds: shape (n,), float32; where each window begins, or of windows at onsets,
+        batch: shape (n, length) for mono, (n, channels, length) for more, float32; samples outside
+            the recording are zero.
+        spans: shape (n, 2), int64; the part of each window that is not padding, as first sample
+            and end (exclusive).
+        starts_seconds: shape (n,), float32; the start of each window, or for windows at onsets,
             the onset.
     """
 
@@ -35,7 +35,7 @@ class Windows:
 
     @property
     def coverage(self) -> FloatArray:
-        """Shape (n,), float32; the share of each window that is recording, in (0, 1]."""
+        """Shape (n,), float32; the share of each window that is not padding, in (0, 1]."""
         length = self.batch.shape[-1]
         return np.asarray((self.spans[:, 1] - self.spans[:, 0]) / length, np.float32)
 
@@ -43,14 +43,14 @@ class Windows:
 def cut_windows(waveform: Waveform, window: Window) -> Windows:
     """Cut a waveform into windows of a model's length; there is at least one.
 
-    By hop, windows start every `hop_seconds` until one reaches the end. A tail that the window
-    before already covers gets none of its own. At onsets, each window starts `before_seconds`
+    By hop, windows start every `hop_seconds` until one reaches the end; no further window starts
+    after that. At onsets, each window starts `before_seconds`
     before its onset.
 
     Raises:
-        AudioTooShortError: shorter than `minimum_seconds`, or without any sample.
-        NoOnsetError: windows at onsets, and there is no onset.
-        ValueError: another rate or number of channels than the window's.
+        AudioTooShortError: it is shorter than `minimum_seconds`, or has no samples.
+        NoOnsetError: the windows are at onsets, and there is no onset.
+        ValueError: rate or number of channels differ from the window's.
     """
     if waveform.sample_rate != window.sample_rate:
         raise ValueError(f"{waveform.sample_rate} Hz for a window of {window.sample_rate} Hz")
@@ -67,20 +67,20 @@ def cut_windows(waveform: Waveform, window: Window) -> Windows:
         starts_seconds = (onsets / window.sample_rate).astype(np.float32)
         return _cut(waveform, window, onsets - window.before_samples, starts_seconds)
     starts = _by_hop(total, window)
-    # The card's hop, and not samples over rate, which rounds where a hop is no whole sample.
+    # By the card's hop, not samples by rate: a hop may not be a whole number of samples.
     starts_seconds = np.arange(len(starts), dtype=np.float32) * window.hop_seconds
     return _cut(waveform, window, starts, starts_seconds)
 
 
 def _by_hop(total: int, window: HopWindow) -> Indices:
     until_covered = 1 + max(0, math.ceil((total - window.samples) / window.hop_samples))
-    # With a hop above the length, the end can lie in the gap before a window's start.
+    # If the hop is longer than the window, the recording can end between two windows.
     count = min(until_covered, math.ceil(total / window.hop_samples))
     return np.arange(count) * window.hop_samples
 
 
 def _onsets(waveform: Waveform) -> Indices:
-    """Return the onsets of the mean over channels, in samples; those before the end."""
+    """Return the onsets of the mean over channels, in samples, without those after the end."""
     samples = waveform.samples
     mono = samples if samples.ndim == 1 else samples.mean(axis=0)
     onsets = detect_onsets(mono, sample_rate=waveform.sample_rate)

@@ -1,1 +1,1 @@
-"""How each operation that `bandstand_client.contract` declares is run, and what it costs."""
+"""The functions and costs of the operations that `bandstand_client.contract` declares."""

@@ -1,4 +1,4 @@
-"""Options from what a caller sent, and answers to JSON, by the declared dataclasses."""
+"""Reads options and writes answers as JSON, with the declared dataclasses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 
 
 def read_options(operation: Operation[..., Any], given: Mapping[str, object]) -> Any:
-    """Return an operation's options; numbers may come as text, as they do in a query.
+    """Return an operation's options; numbers may be text, as in a query.
 
     Raises:
-        MalformedRequestError: an option that the operation does not have, or a value that its
-            option does not take; the message names it.
+        MalformedRequestError: the operation does not have an option, or a value is invalid; the
+            message names the option.
     """
     try:
         return _adapter(operation.options).validate_python(dict(given))
@@ -41,7 +41,7 @@ def read_json_options(operation: Operation[..., Any], text: str) -> Any:
 
 
 def options_schema(operation: Operation[..., Any]) -> dict[str, Any]:
-    """Return the JSON Schema of each option, by its name."""
+    """Return the JSON Schema of each option, by name."""
     schema = _adapter(operation.options).json_schema()
     properties: dict[str, Any] = schema.get("properties", {})
     return properties

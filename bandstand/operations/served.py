@@ -1,4 +1,4 @@
-"""The operations that this installation answers: over HTTP, on Triton and in this process."""
+"""The operations of this installation: over HTTP, on Triton and in this process."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from bandstand_client.contract.instruments import DETECT_INSTRUMENTS
 
 @dataclass(frozen=True, slots=True)
 class ServedOperation:
-    """A declared operation and what runs it.
+    """A declared operation, with the function that runs it.
 
     Attributes:
         declared: name, path, options, answer.
-        run: answers encoded audio with the operation's options; raises the refusals of
-            `bandstand.errors`.
-        turns: of the requests that a server works on at the same time, how many one of these
-            counts for.
-        triton_instances: processes that run it on Triton. In each, threads decode and transform at
-            the same time; only the parts that are Python take turns.
+        run: computes the answer from encoded audio and the operation's options; raises the errors
+            of `bandstand.errors`.
+        turns: how many of `max_in_flight` requests one request of this operation counts as.
+        triton_instances: processes that run it on Triton. In each, threads decode and transform in
+            parallel; only Python code runs in one thread at a time.
     """
 
     declared: Operation[..., Any]
@@ -41,7 +40,7 @@ SERVED = (
     ServedOperation(DETECT_INSTRUMENTS, detect_instruments),
     ServedOperation(ANALYZE_FEATURES, analyze_features),
 )
-"""All of them, in the order in which pages list them."""
+"""All operations, in the order of the documentation pages."""
 
 
 BY_NAME = {operation.declared.name: operation for operation in SERVED}

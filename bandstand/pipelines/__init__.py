@@ -1,1 +1,1 @@
-"""Composition in plain async Python; no serving framework is imported here."""
+"""Pipelines: async functions from audio to answers; they import no serving framework."""

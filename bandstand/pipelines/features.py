@@ -14,7 +14,7 @@ from bandstand_client.contract.declaration import NoOptions
 from bandstand_client.contract.features import FeaturesAnswer, FeatureWindow
 
 CARD = DEFAULT_MODEL
-"""The card that says how recordings are cut; its front end is `librosa_features`."""
+"""The card that defines the windows; its front end is `librosa_features`."""
 
 _TEMPO = "tempo"
 
@@ -25,7 +25,7 @@ async def analyze_features(
     """Compute the features of one recording.
 
     Args:
-        resources: what prepares it.
+        resources: prepares the recording.
         audio: encoded content.
 
     Raises:

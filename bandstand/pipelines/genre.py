@@ -19,13 +19,14 @@ async def classify(resources: Resources, audio: bytes, options: GenreOptions) ->
     """Name the genre of one recording.
 
     Args:
-        resources: what prepares it, and the models.
+        resources: prepares the recording, and has the models.
         audio: encoded content.
-        options: the model, and how many genres to list.
+        options: the model, and the number of genres to list.
 
     Raises:
-        ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-        ModelMismatchError: it is broken.
+        ModelNotFoundError, ModelNotInstalledError: there is no such model, or it is not served.
+        UnusableRequestError: the model does not classify genres.
+        ModelMismatchError: the model is broken.
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
@@ -48,12 +49,12 @@ async def classify(resources: Resources, audio: bytes, options: GenreOptions) ->
 def _chosen(resources: Resources, model_name: str) -> Model:
     card = resources.card(model_name)
     if card.task != "genre":
-        raise UnusableRequestError(f"{card.name} answers {card.task}, not genre")
+        raise UnusableRequestError(f"{card.name} is a model for {card.task}, not for genre")
     return served_model(resources.models, card.name)
 
 
 def _ranked(output: ModelOutput) -> tuple[GenreScore, ...]:
-    """Return every genre, best first."""
+    """Return all genres, the most probable first."""
     return tuple(
         GenreScore(
             genre=output.card.labels[i],

@@ -21,7 +21,7 @@ from bandstand_client.contract.instruments import (
     InstrumentsOptions,
 )
 
-_PREFERRED = ("instruments_ast", "tags_jamendo")  # the one that tells most instruments first
+_PREFERRED = ("instruments_ast", "tags_jamendo")  # the model with the most instruments first
 
 
 async def detect_instruments(
@@ -30,19 +30,20 @@ async def detect_instruments(
     """Name the instruments of one recording.
 
     Args:
-        resources: what prepares it, and the models.
+        resources: prepares the recording, and has the models.
         audio: encoded content.
-        options: the model (none: the best that is served), and from which probability an
-            instrument is listed.
+        options: the model (None: the best that is served), and the lowest probability of a listed
+            instrument.
 
     Raises:
-        ModelNotFoundError, ModelNotInstalledError, UnusableRequestError: the model.
-        ModelMismatchError: it is broken, or has none of its card's instruments.
+        ModelNotFoundError, ModelNotInstalledError: there is no such model, or it is not served.
+        UnusableRequestError: the model does not detect instruments.
+        ModelMismatchError: the model is broken, or has none of its card's instruments.
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
     if options.model_name:
-        name = _with_instruments(resources, options.model_name)
+        name = _checked_name(resources, options.model_name)
         output = await _run(resources, name, audio, started)
     else:
         output = await _run_best(resources, audio, started)
@@ -55,31 +56,33 @@ async def _run(resources: Resources, name: str, audio: bytes, started: float) ->
 
 
 async def _run_best(resources: Resources, audio: bytes, started: float) -> ModelOutput:
-    # Whether a model is served, a remote one says when it is asked, and no list before that.
+    # Only a call shows whether a remote model is served; a list may be out of date.
     for name in _by_preference(resources):
         with suppress(ModelNotInstalledError):
             return await _run(resources, name, audio, started)
     raise ModelNotInstalledError(
-        "no model that tells instruments is served here; "
+        "no model that detects instruments is served here; "
         f"`{install_command(_PREFERRED[0])}` installs one"
     )
 
 
-def _with_instruments(resources: Resources, name: str) -> str:
+def _checked_name(resources: Resources, name: str) -> str:
     card = resources.card(name)
     if not card.instruments:
-        raise UnusableRequestError(f"{card.name} answers {card.task}, and tells no instruments")
+        raise UnusableRequestError(
+            f"{card.name} is a model for {card.task}, and detects no instruments"
+        )
     return card.name
 
 
 def _by_preference(resources: Resources) -> Iterator[str]:
     yield from _PREFERRED
     for name in resources.catalogue:
-        if name not in _PREFERRED and _tells_instruments(resources, name):
+        if name not in _PREFERRED and _has_instruments(resources, name):
             yield name
 
 
-def _tells_instruments(resources: Resources, name: str) -> bool:
+def _has_instruments(resources: Resources, name: str) -> bool:
     try:
         return bool(resources.card(name).instruments)
     except BandstandError:  # a broken model is not tried
@@ -101,7 +104,7 @@ def _answer(output: ModelOutput, threshold: float) -> InstrumentsAnswer:
         has_acoustic="acoustic" in sounds,
         has_electronic="electronic" in sounds,
         threshold=threshold,
-        all_scores={_spoken(output.card.labels[i]): float(output.scores[i]) for i in known},
+        all_scores={_display_name(output.card.labels[i]): float(output.scores[i]) for i in known},
         method=output.card.name,
         members=output.members,
         audio=output.audio,
@@ -112,7 +115,7 @@ def _answer(output: ModelOutput, threshold: float) -> InstrumentsAnswer:
 def _score(output: ModelOutput, column: int) -> InstrumentScore:
     label = output.card.labels[column]
     return InstrumentScore(
-        instrument=_spoken(label),
+        instrument=_display_name(label),
         label=label,
         probability=float(output.scores[column]),
         confidence=percent(output.scores[column]),
@@ -121,6 +124,6 @@ def _score(output: ModelOutput, column: int) -> InstrumentScore:
     )
 
 
-def _spoken(label: str) -> str:
-    """Return what people call it: MTG-Jamendo's tags say first what kind of tag they are."""
+def _display_name(label: str) -> str:
+    """Return the name without the prefix of MTG-Jamendo's tags, which is the kind of tag."""
     return label.rpartition("---")[2]

@@ -1,4 +1,4 @@
-"""What `GET /models` and `bandstand models list` say of every model."""
+"""The model list of `GET /models` and `bandstand models list`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _UNKNOWN = "unknown"
 
 
 def list_models(catalogue: Catalogue, pool: ModelPool | None = None) -> ModelList:
-    """List every model: whether it is installed, and whether the pool answers with it.
+    """List every model, with its status: ready, installed, not installed or broken.
 
     Args:
-        catalogue: which there are.
-        pool: what serves them; None: nobody does.
+        catalogue: the cards and the repository.
+        pool: the pool that serves the models; None: no model is served.
 
     Raises:
         RepositoryError: the repository itself cannot be read.
@@ -31,7 +31,7 @@ def list_models(catalogue: Catalogue, pool: ModelPool | None = None) -> ModelLis
 
 
 def summary(catalogue: Catalogue, name: str, pool: ModelPool | None = None) -> ModelSummary:
-    """Describe one model; what is wrong with a broken one is its `reason`, and no error.
+    """Describe one model; the error of a broken model is its `reason` and is not raised.
 
     Raises:
         ModelNotFoundError: no model has that name.
@@ -42,14 +42,14 @@ def summary(catalogue: Catalogue, name: str, pool: ModelPool | None = None) -> M
         versions = catalogue.repository.versions(name)
         version = served.version
         return _describe(name, served.card, "ready", version, versions, runtime=served.runtime)
-    found = _of_disk(catalogue, name)
+    found = _from_repository(catalogue, name)
     if pool is None or name not in pool.failures or found.status != "installed":
         return found
     return replace(found, status="broken", reason=pool.failures[name].message)
 
 
-def _of_disk(catalogue: Catalogue, name: str) -> ModelSummary:
-    """Describe a model that nobody answers with."""
+def _from_repository(catalogue: Catalogue, name: str) -> ModelSummary:
+    """Describe a model that is not served."""
     card, version = catalogue.cards.get(name), None
     versions: tuple[int, ...] = ()
     try:
@@ -74,7 +74,7 @@ def _describe(
     install: str | None = None,
     reason: str | None = None,
 ) -> ModelSummary:
-    """Return the answer's shape; a broken model may have no card that can be read."""
+    """Return the summary of a model; a broken model may have no readable card."""
     return ModelSummary(
         name=name,
         task=card.task if card else _UNKNOWN,

@@ -1,4 +1,4 @@
-"""What one model says of one recording: prepare it, infer its windows, average over them."""
+"""Runs one model on one recording: prepares it, infers its windows, averages their outputs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from bandstand_client.contract.shared import AudioMetadata, Member
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What one model says of one recording.
+    """The output of one model for one recording.
 
     Attributes:
-        card: its card, with the labels of the version that answered.
+        card: the model's card, with the labels of the version that answered.
         version: that version.
         scores: shape (labels,), after the card's activation, averaged over windows.
-        raw: shape (labels,), before it.
+        raw: shape (labels,), before the activation, averaged over windows.
         audio: metadata of the recording.
-        started: when the request came, by `perf_counter`.
-        stages_ms: where the time went until now.
+        started: the start of the request, by `perf_counter`.
+        stages_ms: the time of each stage so far.
     """
 
     card: Card
@@ -43,16 +43,16 @@ class ModelOutput:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """The one vote there was."""
+        """The members of the answer: this model alone."""
         return (Member(model=self.card.name, version=self.version, weight=1.0),)
 
     def timings_ms(self) -> dict[str, float]:
-        """Return where the time went, and all of it until this call."""
+        """Return the time of each stage, and the total until this call."""
         return {**self.stages_ms, "total": (perf_counter() - self.started) * 1e3}
 
 
 def activate(card: Card, logits: Array) -> Array:
-    """Turn raw outputs (n, labels) into scores by the card's activation."""
+    """Return scores, computed from raw outputs (n, labels) with the card's activation."""
     if card.activation == "softmax":
         return np.asarray(softmax(logits.astype(np.float64), axis=-1))
     if card.activation == "sigmoid":
@@ -61,10 +61,10 @@ def activate(card: Card, logits: Array) -> Array:
 
 
 def served_model(models: Mapping[str, Model], name: str) -> Model:
-    """Return a card's model.
+    """Return a model by name.
 
     Raises:
-        ModelNotInstalledError: it is not among those that can answer.
+        ModelNotInstalledError: it is not served.
     """
     try:
         return models[name]
@@ -81,33 +81,33 @@ async def run_model(
     """Run a model on one recording.
 
     Args:
-        preparation: what decodes and cuts.
-        model: what to run.
+        preparation: prepares the recording.
+        model: the model to run.
         audio: encoded content.
-        started: when the request came, by `perf_counter`.
+        started: the start of the request, by `perf_counter`.
 
     Raises:
         BandstandError: the refusals of `prepare`, and of the model.
     """
-    card = model.card  # a new version may take over while the recording is prepared
+    card = model.card  # the version may change while the recording is prepared
     recording = await preparation.prepare(audio, (card,))
     return await run_prepared(model, recording.of(card), started)
 
 
 async def run_prepared(model: Model, prepared: Prepared, started: float) -> ModelOutput:
-    """Run a model on a recording that was prepared for it, as for other models in the same call.
+    """Run a model on a prepared recording.
 
     Args:
-        model: what to run.
-        prepared: the part of its card.
-        started: when the request came, by `perf_counter`.
+        model: the model to run.
+        prepared: the recording, prepared for the model's card.
+        started: the start of the request, by `perf_counter`.
 
     Raises:
         BandstandError: the refusals of the model.
     """
     prepared_at = perf_counter()
     outputs = await model.infer(prepared.inputs)
-    card, version = model.card, model.version  # before anything else is awaited
+    card, version = model.card, model.version  # before another await: they may change then
     finished = perf_counter()
     logits = outputs[card.outputs[0].name]
     weights = prepared.durations_seconds
@@ -127,5 +127,5 @@ async def run_prepared(model: Model, prepared: Prepared, started: float) -> Mode
 
 
 def percent(probability: float) -> float:
-    """Return a probability as the percentage that answers show."""
+    """Return a probability in percent, rounded as in answers."""
     return round(100 * float(probability), 4)

@@ -1,4 +1,4 @@
-"""From encoded audio to what models take: decode, resample, cut windows, front end; each once."""
+"""Prepares encoded audio for models: decode, resample, cut windows, front end; each step once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from bandstand.runners.base import Array
 from bandstand_client.contract.shared import AudioMetadata
 
 Specifications = dict[str, InputSpecification]
-"""By `InputSpecification.key`: each is there once."""
+"""By `InputSpecification.key`, so that each is prepared once."""
 
 
 class Preparation(Protocol):
-    """Prepares recordings: in this process, or in another."""
+    """The interface of preparation, in this process or in another."""
 
     async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
-        """Prepare encoded `audio` for all `cards`; refuses with the typed errors of `decode`."""
+        """Prepare encoded `audio` for all `cards`; raises the errors of `prepare`."""
         ...
 
 
@@ -37,18 +37,17 @@ def prepare(
 ) -> PreparedRecording:
     """Prepare one recording for any number of models.
 
-    It is decoded once, resampled once for each rate, cut once for each window, and each host front
-    end is computed once for each window. The result is, bit for bit, what one call for each card
-    gives.
+    Decodes once, resamples once for each rate, cuts once for each window, and computes each host
+    front end once for each window. The result is bit-identical to that of one call for each card.
 
     Args:
         audio: encoded content in any accepted format.
-        cards: the models it is for, or what of their cards counts here.
-        limits: what is accepted.
+        cards: the cards of the models, or their input specifications.
+        limits: the limits of accepted recordings.
 
     Raises:
-        BandstandError: the refusals of `decode`. Those of `cut_windows` concern single cards:
-            `PreparedRecording.of` raises them.
+        BandstandError: the refusals of `decode`. The refusals of `cut_windows` apply to single
+            cards: `PreparedRecording.of` raises them.
     """
     plan = _plan(specifications(cards))
     spent = dict.fromkeys(STAGES, 0.0)
@@ -56,7 +55,7 @@ def prepare(
         decoded = decode_channels(audio, limits, {channels for channels, _ in plan} or {1})
     parts: dict[str, PreparedRows | BandstandError] = {}
     for (channels, sample_rate), windows in plan.items():
-        # One rate after the other, so that no two resampled waveforms are held at a time.
+        # One rate after the other, so that only one resampled waveform is in memory.
         with _timed(spent, "resample") as resampling:
             waveform = resample(decoded[channels], sample_rate)
         before = {"decode": spent["decode"], **resampling}
@@ -73,7 +72,7 @@ def prepare(
 
 
 class LocalPreparation:
-    """Prepares recordings on this process's threads."""
+    """Prepares recordings in threads of this process."""
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -84,7 +83,7 @@ class LocalPreparation:
 
 
 def specifications(cards: Iterable[Card | InputSpecification]) -> Specifications:
-    """Return what cards specify, each of it once, in their order."""
+    """Return the different input specifications of cards, in their order."""
     wanted = (card.input_specification if isinstance(card, Card) else card for card in cards)
     return {each.key: each for each in wanted}
 
@@ -123,7 +122,7 @@ def _parts(
 
 
 def _window_features(windows: Windows) -> Array:
-    """Features of each window's real audio: padding would count as silence in every mean."""
+    """Return the features of each window without its padding, which would count as silence."""
     return np.stack(
         [
             extract_features(row[a:b])
@@ -137,12 +136,12 @@ def _samples(windows: Windows) -> Array:
 
 
 HOST_FRONT_ENDS: dict[str, Callable[[Windows], Array]] = {"librosa_features": _window_features}
-"""Front ends that no graph holds, by kind; every other card takes samples."""
+"""Front ends that are not in the graph, by kind; models with other front ends take samples."""
 
 
 @contextmanager
 def _timed(spent: dict[str, float], stage: str) -> Iterator[dict[str, float]]:
-    """Add the milliseconds that the block takes to a stage, and put them alone into the result."""
+    """Add the milliseconds of the block to a stage of `spent`; yield a dict of this block alone."""
     alone: dict[str, float] = {}
     started = perf_counter()
     try:

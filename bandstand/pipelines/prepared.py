@@ -1,4 +1,4 @@
-"""A recording as models take it."""
+"""Prepared recordings: the inputs of models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bandstand.runners.base import Array, FloatArray
 from bandstand_client.contract.shared import AudioMetadata
 
 STAGES = ("decode", "resample", "cut", "front_end")
-"""The steps that are timed, in their order: all keys of `timings_ms`."""
+"""The timed steps in their order; they are the keys of `timings_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRows:
-    """What one window and front end make of a recording.
+    """A recording prepared for one input specification.
 
     Attributes:
-        rows: shape (n, *input), a row a window.
-        starts_seconds: shape (n,), where each window begins, or the onset that it is cut at.
-        durations_seconds: shape (n,), how much real audio each window holds; its vote's weight.
-        timings_ms: how long each stage takes for these alone.
+        rows: shape (n, *input), one row for each window.
+        starts_seconds: shape (n,), the start of each window, or the onset that it is cut at.
+        durations_seconds: shape (n,), length of each window without padding; its weight in means.
+        timings_ms: the time of each stage for these rows alone.
     """
 
     rows: Array
@@ -33,14 +33,14 @@ class PreparedRows:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A recording as one model takes it.
+    """A recording prepared for one model.
 
     Attributes:
-        inputs: an array per model input, one row a window.
-        starts_seconds: shape (n,), where each window begins, or the onset that it is cut at.
-        durations_seconds: shape (n,), how much real audio each window holds; its vote's weight.
+        inputs: an array for each model input, one row for each window.
+        starts_seconds: shape (n,), the start of each window, or the onset that it is cut at.
+        durations_seconds: shape (n,), length of each window without padding; its weight in means.
         audio: metadata of the recording.
-        timings_ms: how long each stage takes for this model alone.
+        timings_ms: the time of each stage for this model alone.
     """
 
     inputs: dict[str, Array]
@@ -52,13 +52,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRecording:
-    """A recording as each of several models takes it. What is equal is one array.
+    """A recording prepared for several models; equal arrays are the same object.
 
     Attributes:
         audio: metadata of the recording.
-        parts: what each specification asked for, by `InputSpecification.key`, or why it cannot be
-            had of this recording.
-        timings_ms: how long each stage took, for all models together.
+        parts: the rows of each specification, by `InputSpecification.key`, or the error of
+            `cut_windows`.
+        timings_ms: the time of each stage, for all models together.
     """
 
     audio: AudioMetadata
@@ -66,10 +66,10 @@ class PreparedRecording:
     timings_ms: dict[str, float]
 
     def of(self, card: Card) -> Prepared:
-        """Return what a model takes.
+        """Return the recording prepared for one model.
 
         Raises:
-            BandstandError: the recording is nothing for this model; `cut_windows` says why.
+            BandstandError: `cut_windows` refused the recording for this model.
             KeyError: the recording was not prepared for this card.
         """
         part = self.parts[card.input_specification.key]

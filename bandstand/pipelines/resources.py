@@ -1,4 +1,4 @@
-"""What the pipelines work with, wherever its parts run."""
+"""The resources of the pipelines, in this process or in others."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bandstand.runners.pool import Model
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What every operation is run with.
+    """The resources that every operation uses.
 
     Attributes:
-        preparation: decodes recordings and cuts them for models.
-        models: the models that may be asked, by name: a `ModelPool`, but inside Triton.
-        catalogue: every model, to find one, and to say why one cannot answer.
+        preparation: prepares recordings for models.
+        models: the models by name; a `ModelPool`, except inside Triton.
+        catalogue: the cards and the repository, with the errors of models that cannot be served.
     """
 
     preparation: Preparation
@@ -26,10 +26,10 @@ class Resources:
     catalogue: Catalogue
 
     def card(self, name: str) -> Card:
-        """Return the card of a model, whether it is among those that can answer or not.
+        """Return the card of a model, also of one that is not served.
 
         Raises:
             BandstandError: as `Catalogue.card`.
         """
-        # A model that answers knows its card; the catalogue would read it from the disk.
+        # A served model has its card in memory; the catalogue would read it from the disk.
         return self.models[name].card if name in self.models else self.catalogue.card(name)

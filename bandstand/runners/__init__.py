@@ -1,1 +1,1 @@
-"""Runners map named arrays to named arrays; nothing above them knows which runtime does it."""
+"""Runners compute named arrays from named arrays, with one interface for all runtimes."""

@@ -1,4 +1,4 @@
-"""The one protocol between a model and everything that uses it."""
+"""The interface of a runner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class RunnerInfo:
-    """What runs a model, for `/models` and the logs."""
+    """The runtime of a model, for `/models` and the logs."""
 
     runtime: str
     runtime_version: str
@@ -27,14 +27,15 @@ class RunnerInfo:
 
 
 class Runner(Protocol):
-    """A loaded model. Safe to call from several threads.
+    """A loaded model. It may be called from several threads.
 
-    A batch is an array per input, batch axis first: `(n, *tensor.shape)` with the card's dtypes.
+    A batch has one array for each input, batch axis first: `(n, *tensor.shape)` with the card's
+    dtypes.
     """
 
     @property
     def card(self) -> Card:
-        """The card it was loaded for and checked against."""
+        """The card that the model was compared with."""
         ...
 
     @property
@@ -46,10 +47,10 @@ class Runner(Protocol):
         """Compute all outputs of one batch.
 
         Raises:
-            UnusableRequestError: names, shapes or dtypes that the card does not have.
+            UnusableRequestError: the inputs do not match the card's names, shapes and dtypes.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the model's memory."""
+        """Free the model's memory."""
         ...

@@ -1,4 +1,4 @@
-"""What this process may compute with: cores, and arithmetic."""
+"""The CPU cores that this process may use, and their support of bfloat16."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def available_cores(cgroup_limit: Path = CGROUP_LIMIT) -> int:
-    """Return how many threads can really run at once.
+    """Return how many threads can run at the same time, at least 1.
 
-    The fewer of the cores this process is pinned to, and the CPU time its container is granted
-    (cgroup v2 `cpu.max`: quota and period in microseconds), rounded up; never below 1.
+    The smaller of two numbers: the cores that this process is pinned to, and the CPU time of its
+    container (cgroup v2 `cpu.max`: quota by period, both in microseconds), rounded up.
     """
     cores = len(os.sched_getaffinity(0))
     try:

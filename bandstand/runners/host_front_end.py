@@ -1,7 +1,8 @@
-"""A model whose front end runs on the host, where an FFT beats any form it can have in a graph.
+"""A model whose front end runs on the host, because an FFT there is faster than in a graph.
 
-The export writes the network behind the front end beside the whole graph, and proves that both
-ways give the same answers. On a CPU a log-mel of 30 s costs a quarter of what it does in the graph.
+The export writes the network without its front end beside the whole graph, and proves that both
+compute the same outputs. On a CPU a log-mel of 30 s takes a quarter of the time that it takes in
+the graph.
 """
 
 from __future__ import annotations
@@ -19,35 +20,35 @@ from bandstand.runners.base import Array, FloatArray, Runner, RunnerInfo
 from bandstand.runners.checks import check_batch
 
 NETWORK_FILE = "network.onnx"
-"""The graph behind that tensor, beside the whole one."""
+"""The graph that starts at `FRONT_END_TENSOR`, beside the whole graph."""
 
 
 HostFrontEnd = Callable[[FloatArray], FloatArray]
-"""Samples `(n, samples)` to what the network takes, `(n, …)`."""
+"""Computes the network's input `(n, …)` from samples `(n, samples)`."""
 
 HOST_FRONT_ENDS: dict[str, Callable[[Card], HostFrontEnd]] = {
     "log_mel": lambda card: partial(log_mel, parameters=LogMelParameters.from_card(card)),
     "mfcc": lambda card: partial(mfcc, parameters=MfccParameters.from_card(card)),
     "fbank": lambda card: partial(fbank, parameters=FbankParameters.from_card(card)),
 }
-"""The kinds of front end that have a form for the host."""
+"""The front ends that can run on the host, by kind."""
 
 
 class HostFrontEndRunner:
-    """The card's model: samples to the front end's output here, the rest in a runtime."""
+    """Computes the front end in numpy, and the network in a runtime."""
 
     def __init__(
         self, card: Card, model_path: Path, open_runner: Callable[[Card, Path], Runner]
     ) -> None:
-        """Load the network that lies beside a whole graph.
+        """Load the network beside a whole graph.
 
         Args:
-            card: what the whole model must be; one input.
+            card: the card of the whole model, with one input.
             model_path: the whole graph's file.
-            open_runner: loads the network's file in a runtime, and compares it with a card.
+            open_runner: loads a file in a runtime, and compares it with a card.
 
         Raises:
-            ModelMismatchError: the network is missing, broken, or does not fit the front end.
+            ModelMismatchError: the network is missing or damaged, or does not match the front end.
         """
         self._card = card
         self._front_end = HOST_FRONT_ENDS[card.front_end.kind](card)
@@ -71,7 +72,7 @@ class HostFrontEndRunner:
         """Compute all outputs of one batch of samples.
 
         Raises:
-            UnusableRequestError: names, shapes or dtypes that the card does not have.
+            UnusableRequestError: the inputs do not match the card's names, shapes and dtypes.
             UnavailableError: it was closed.
         """
         batch = check_batch(self._card, inputs)
@@ -79,5 +80,5 @@ class HostFrontEndRunner:
         return self._network.run({FRONT_END_TENSOR: self._front_end(samples)})
 
     def close(self) -> None:
-        """Let go of the network's memory."""
+        """Free the network's memory."""
         self._network.close()

@@ -1,4 +1,4 @@
-"""Which runtime a model gets in this process."""
+"""Selects the runtime of a model, and loads it in this process."""
 
 from __future__ import annotations
 
@@ -29,39 +29,43 @@ def load_runner(
     threads: int = 0,
     device: Device = "cpu",
 ) -> Runner:
-    """Load a model with the runtime that serves it best here, or with the one asked for.
+    """Load a model with the given runtime, or with the fastest one on this machine.
 
-    On a CPU, the front end is left to the host where the export wrote what is needed.
-    By itself: OpenVINO in bf16 where the card prefers bf16 and the CPU has it (about twice as
-    fast as f32 for transformers), ONNX Runtime otherwise, and on CUDA always.
+    `auto` selects OpenVINO in bf16 if the card prefers bf16 and the CPU has it (about twice as fast
+    as f32 for transformers), else ONNX Runtime; on CUDA always ONNX Runtime. On a CPU, the front
+    end runs on the host if the export wrote the network without it.
 
     Args:
-        card: what the model must be.
+        card: the card that the model must match.
         model_path: the ONNX file.
         runtime: `onnxruntime`, `openvino`, or `auto`.
         precision: `f32`, `bf16` (OpenVINO only), or `auto`.
-        threads: compute threads; 0: as many as this process may use at once.
+        threads: compute threads; 0: `available_cores`.
         device: `cpu` or `cuda`.
 
     Raises:
-        UnavailableError: the runtime is not installed, or cannot do what was asked here.
-        ModelMismatchError: the file is missing, broken, or other than the card says.
+        UnavailableError: the runtime is not installed, or does not support the precision or device.
+        ModelMismatchError: the file is missing or damaged, or does not match the card.
     """
     if runtime == "triton":
-        raise UnavailableError("Triton runs models in a server of its own, not in this process")
+        raise UnavailableError(
+            "the runtime triton runs models in its own server, not in this process"
+        )
     threads = threads or available_cores()
     if precision == "auto":
         suits = card.prefers == "bf16" and has_bf16() and device == "cpu"
         precision = "bf16" if suits and _openvino_allowed(runtime) else "f32"
     elif precision == "bf16" and not has_bf16():
-        raise UnavailableError("bf16 was asked for, and this CPU has neither AVX512_BF16 nor AMX")
+        raise UnavailableError(
+            "the precision bf16 needs AVX512_BF16 or AMX, which this CPU does not have"
+        )
     if runtime == "auto":
         runtime = "openvino" if precision == "bf16" else "onnxruntime"
     logger.info("%s: %s in %s, %d threads on %s", card.name, runtime, precision, threads, device)
     open_runner: Callable[[Card, Path], Runner]
     if runtime == "openvino":
         if device != "cpu":
-            raise UnavailableError(f"OpenVINO was asked for on {device}; here it runs on the CPU")
+            raise UnavailableError(f"the runtime openvino runs on the CPU, not on {device}")
         open_runner = partial(OpenVinoRunner, threads=threads, precision=precision)
     elif precision == "bf16":
         raise UnavailableError("ONNX Runtime computes in f32; bf16 needs the runtime openvino")
@@ -73,5 +77,5 @@ def load_runner(
 
 
 def _openvino_allowed(runtime: Runtime) -> bool:
-    """Say whether `auto` may lead to OpenVINO; GPU installations do not have it."""
+    """Return whether `auto` may select OpenVINO, which GPU installations do not have."""
     return runtime == "openvino" or (runtime == "auto" and find_spec("openvino") is not None)

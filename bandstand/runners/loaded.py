@@ -9,28 +9,28 @@ import numpy as np
 from bandstand.models.card import Card
 from bandstand.models.installed import InstalledModel
 from bandstand.runners.base import Array, Runner
-from bandstand.runners.batching import MicroBatcher, StillWanted
+from bandstand.runners.batching import ClientWaits, MicroBatcher
 from bandstand.runners.load import load_runner
 from bandstand.settings import Settings
 
 OnBatch = Callable[[int, float, float], None]
 
-_MOST_ROWS_ON_CPU = 16
-"""In one call. More are no faster for any network measured, and buffers grow with the rows."""
+_MAX_ROWS_ON_CPU = 16
+"""In one call. More rows were faster for no measured network, and buffers grow with the rows."""
 
 
 def probe_inputs(card: Card) -> dict[str, Array]:
-    """Return one window of silence: the smallest batch the model answers."""
+    """Return one window of silence, the smallest batch."""
     return {t.name: np.zeros((1, *t.shape), t.dtype) for t in card.inputs}
 
 
 class LoadedModel:
-    """One version of one model, ready to answer; callers share its batches.
+    """One loaded version of one model; callers share its batches.
 
     Args:
-        card: its card, with the labels of that version.
-        version: which one.
-        runner: what computes.
+        card: the card, with the labels of that version.
+        version: its number.
+        runner: computes its batches.
         on_batch: as in `MicroBatcher`.
     """
 
@@ -40,57 +40,57 @@ class LoadedModel:
         self.card = card
         self.version = version
         self.runner = runner
-        self._most_rows = _most_rows(card, runner.info.device)
+        self._max_rows = _max_rows(card, runner.info.device)
         self._batcher = MicroBatcher(
             runner.run,
-            max_size=self._most_rows,
+            max_size=self._max_rows,
             max_delay_ms=card.batch.max_delay_ms,
             on_batch=on_batch,
         )
 
     @property
     def runtime(self) -> str:
-        """What computes, its version, and its precision."""
+        """The runtime, its version, and its precision."""
         info = self.runner.info
         return f"{info.runtime} {info.runtime_version} {info.precision}"
 
     def warm_up(self) -> None:
-        """Compute the smallest and the largest batch, so that no request is the first."""
+        """Compute the smallest and the largest batch, because first calls are slower."""
         smallest = probe_inputs(self.card)
         self.runner.run(smallest)
-        if self._most_rows > 1:
-            largest = {n: np.repeat(a, self._most_rows, axis=0) for n, a in smallest.items()}
+        if self._max_rows > 1:
+            largest = {n: np.repeat(a, self._max_rows, axis=0) for n, a in smallest.items()}
             self.runner.run(largest)
 
     async def infer(
-        self, inputs: Mapping[str, Array], still_wanted: StillWanted | None = None
+        self, inputs: Mapping[str, Array], client_waits: ClientWaits | None = None
     ) -> dict[str, Array]:
-        """Answer one batch; see `MicroBatcher.submit`."""
-        return await self._batcher.submit(dict(inputs), still_wanted)
+        """Compute one batch; see `MicroBatcher.submit`."""
+        return await self._batcher.submit(dict(inputs), client_waits)
 
     async def aclose(self) -> None:
-        """Finish what was begun and let the model go."""
+        """Finish the queued batches and close the model."""
         await self._batcher.aclose()
         self.runner.close()
 
 
-def _most_rows(card: Card, device: str) -> int:
+def _max_rows(card: Card, device: str) -> int:
     """Return how many rows are computed in one call."""
     if device != "cpu":
         return card.batch.max_size
     if card.batch.one_by_one_on_cpu:
-        return 1  # so that each is answered when it is computed
-    return min(card.batch.max_size, _MOST_ROWS_ON_CPU)
+        return 1  # so that each answer is sent when its row is computed
+    return min(card.batch.max_size, _MAX_ROWS_ON_CPU)
 
 
 def load_model(
     installed: InstalledModel, settings: Settings, on_batch: OnBatch | None = None
 ) -> LoadedModel:
-    """Load one installed version as the settings say.
+    """Load one installed version with the runtime of the settings.
 
     Raises:
-        UnavailableError: the runtime that was asked for is not here.
-        ModelMismatchError: card or file is missing, broken, or the file other than the card says.
+        UnavailableError: the runtime is not available.
+        ModelMismatchError: card or file is missing or damaged, or they do not match.
     """
     card = installed.card()
     runner = load_runner(

@@ -1,4 +1,4 @@
-"""Models in this process, each with a micro-batcher of its own."""
+"""The model pool of models in this process; each has its own micro-batcher."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bandstand.runners.pool import ModelPool
 from bandstand.settings import Settings
 
 Observe = Callable[[str, int, float, float], None]
-"""Told of a model's batch: name, rows, seconds, and how many seconds its oldest row had waited."""
+"""Called after a batch: model, rows, seconds, and how many seconds the oldest row had waited."""
 
 logger = logging.getLogger(__name__)
 
 
 class LocalModel:
-    """A model of this process; loaded at the first batch, if it is not yet."""
+    """A model of this process; its first batch loads it."""
 
     def __init__(self, pool: LocalPool, card: Card, version: int, runtime: str | None) -> None:
         self.card = card
@@ -33,21 +33,21 @@ class LocalModel:
         self._pool = pool
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; afterwards `card` and `version` are those that answered."""
+        """Compute one batch; afterwards `card` and `version` are those that answered."""
         model = await self._pool.ready(self.card.name)
         self.card, self.version, self.runtime = model.card, model.version, model.runtime
         return await model.infer(inputs)
 
 
 class LocalPool(ModelPool):
-    """Models loaded here: at their first use, or when told to. Belongs to one event loop.
+    """Models of this process, loaded at their first use or by `load`. For one event loop only.
 
-    A model is loaded in a thread, so that the others answer meanwhile.
+    A model is loaded in a thread, so that the others can compute meanwhile.
 
     Args:
-        settings: how models are run.
-        catalogue: which there are.
-        observe: told of every batch.
+        settings: runtime, precision and threads.
+        catalogue: the cards and the repository.
+        observe: called after every batch.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LocalPool(ModelPool):
         try:
             installed = self._catalogue.serving(name)
             return LocalModel(self, installed.card(), installed.version, None)
-        except BandstandError as error:  # not there, or broken: the catalogue says which
+        except BandstandError as error:  # the catalogue says whether it is missing or broken
             raise KeyError(name) from error
 
     def __iter__(self) -> Iterator[str]:
@@ -90,11 +90,14 @@ class LocalPool(ModelPool):
         return self._failures
 
     async def ready(self, name: str) -> LoadedModel:
-        """Return a model, loaded. What is asked of it before anything else is awaited, it answers.
+        """Return a model, and load it if needed.
+
+        A batch that the caller submits before its next `await` is computed, also if the model is
+        unloaded then.
 
         Raises:
-            ModelNotInstalledError: it was unloaded.
-            BandstandError: it cannot be loaded.
+            ModelNotInstalledError: the model was unloaded.
+            BandstandError: the model cannot be loaded.
         """
         if name not in self._loaded:
             async with self._changing[name]:
@@ -106,7 +109,7 @@ class LocalPool(ModelPool):
         return self._loaded[name]
 
     async def load_installed(self, names: Iterable[str]) -> None:
-        """Load the versions that the repository says; what cannot be loaded is in `failures`."""
+        """Load the served versions of models; `failures` has those that cannot be loaded."""
         for name in names:
             try:
                 async with self._changing[name]:
@@ -114,7 +117,7 @@ class LocalPool(ModelPool):
             except BandstandError as error:
                 self._failures[name] = error
                 logger.warning("%s is not served: %s", name, error.message)
-            except Exception as error:  # it shall take no other down
+            except Exception as error:  # the others are still loaded
                 self._failures[name] = BandstandError(f"{name}: {type(error).__name__}: {error}")
                 logger.exception("%s is not served", name)
 
@@ -139,12 +142,12 @@ class LocalPool(ModelPool):
             await self._loaded.pop(name).aclose()
 
     async def aclose(self) -> None:
-        """Finish what was begun and let the models go."""
+        """Finish the queued batches and close the models."""
         while self._loaded:
             await self._loaded.popitem()[1].aclose()
 
     async def _serve(self, installed: InstalledModel) -> None:
-        """Have a version answer instead of what did; the name's lock is held."""
+        """Replace the served version; the caller holds the lock of the name."""
         name, before = installed.name, self._loaded.get(installed.name)
         if before is None or before.version != installed.version:
             self._loaded[name] = await asyncio.to_thread(self._open_warm, installed)

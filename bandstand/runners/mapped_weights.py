@@ -1,7 +1,7 @@
-"""The weights of an OpenVINO model in a file, so that memory holds them once.
+"""Keeps the weights of an OpenVINO model in a mapped file, so that memory has them only once.
 
-To multiply in bfloat16, OpenVINO packs a copy of every weight and keeps what it packed it from. In
-a file that is mapped, that can be paged out: it is read again if it is ever needed.
+To multiply in bfloat16, OpenVINO packs a copy of every weight and keeps the original. The pages of
+a mapped file can be removed from memory; they are read again when they are needed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from bandstand.runners.base import Array
 _FEWEST_VALUES = 16_384
 """Smaller weights, and all vectors, stay as they are."""
 _ALIGN = 64
-"""Bytes; of a cache line, as OpenVINO's own weights are."""
+"""Bytes of a cache line, as for OpenVINO's own weights."""
 _DECOMPRESSION = "decompression_0"
-"""OpenVINO's mark of a conversion that it is to leave to the products behind it, instead of doing
-it once and for all."""
+"""OpenVINO's mark of a conversion that it computes in the following products, not in advance."""
 
 
 class MappedWeights:
@@ -30,21 +29,21 @@ class MappedWeights:
         self._mapping = mapping
 
     def page_out(self) -> None:
-        """Give the memory back; what is read after all comes from the file."""
+        """Free the memory; a later read reads the file."""
         self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def map_weights(model: Any) -> MappedWeights | None:
     """Move the large weights of a model into a temporary file that has no name.
 
-    They become float16, in half the space. That costs what bfloat16 leaves of them next to nothing:
-    it has three bits more. A weight that has values too large for it stays where it is.
+    They become float16, in half the space. The precision is enough, because float16 has three more
+    significant bits than bfloat16. A weight with values too large for float16 is not moved.
 
     Args:
         model: an `openvino.Model`; it is changed.
 
     Returns:
-        What must live as long as the model; None where there are no large weights.
+        The mapped file, to keep as long as the model; None: there are no large weights.
 
     Raises:
         OSError: the file cannot be written.
@@ -78,12 +77,12 @@ def _is_large_weight(operation: Any) -> bool:
 
 
 def _replace(constant: Any, half: Array) -> None:
-    """Put float16 values, which are not copied, in the place of a float32 constant."""
+    """Replace a float32 constant by float16 values, which are not copied."""
     from openvino import Tensor, op, opset13
 
     stored = op.Constant(Tensor(half, shared_memory=True))
     widened = opset13.convert(stored, "f32")
     widened.get_rt_info()[_DECOMPRESSION] = True
     widened.set_friendly_name(constant.get_friendly_name())
-    for taker in list(constant.output(0).get_target_inputs()):
-        taker.replace_source_output(widened.output(0))
+    for consumer in list(constant.output(0).get_target_inputs()):
+        consumer.replace_source_output(widened.output(0))

@@ -15,7 +15,7 @@ from bandstand.runners.rows import one_by_one
 Device = Literal["cpu", "cuda"]
 
 PRECISION_KEY = "precision"
-"""Metadata of a model file that computes in other than f32."""
+"""Metadata key of a model file that does not compute in f32."""
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -27,7 +27,7 @@ DTYPES = {
 
 
 class OnnxRunner:
-    """One ONNX Runtime session; the session itself may be called from several threads."""
+    """One ONNX Runtime session, which may be called from several threads."""
 
     def __init__(
         self, card: Card, model_path: Path, *, threads: int, device: Device = "cpu"
@@ -35,17 +35,17 @@ class OnnxRunner:
         """Load a model and compare it with its card.
 
         Args:
-            card: what the model must be.
+            card: the card that the model must match.
             model_path: the ONNX file.
             threads: compute threads, at least 1.
             device: `cuda` needs onnxruntime-gpu and a CUDA device.
 
         Raises:
             UnavailableError: the package is not installed, or there is no such device.
-            ModelMismatchError: the file is missing, broken, or other than the card says.
+            ModelMismatchError: the file is missing or damaged, or does not match the card.
         """
         try:
-            import onnxruntime  # a second; and only one of its two packages can be installed
+            import onnxruntime  # takes a second; an optional dependency
         except ImportError as error:
             raise UnavailableError(
                 "ONNX Runtime is not installed: pip install 'bandstand[cpu]' (or [gpu])"
@@ -59,18 +59,18 @@ class OnnxRunner:
             session = onnxruntime.InferenceSession(
                 str(model_path), _options(onnxruntime, threads), providers=[provider]
             )
-        except Exception as error:  # its errors share no base
+        except Exception as error:  # its errors have no common base class
             raise ModelMismatchError(
                 f"{card.name}: ONNX Runtime cannot load {model_path}: {error}"
             ) from error
-        if session.get_providers()[0] != provider:  # it falls back to the CPU with a log line
+        if session.get_providers()[0] != provider:  # it uses the CPU instead, and only logs that
             raise UnavailableError(f"ONNX Runtime could not start {provider}: see its log")
         check_graph(card, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
         self._session: Any = session
         self._one_by_one = card.batch.one_by_one_on_cpu and device == "cpu"
         self._run_options = onnxruntime.RunOptions()
-        # The buffers of a heavy model's row are as large as its weights; it hands them back. A
-        # light model keeps them: to map 100 MB anew takes as long as computing with them.
+        # The buffers for one row of a heavy model are as large as its weights: it frees them after
+        # each call. A light model keeps its buffers: to map 100 MB again takes as long as a call.
         if self._one_by_one and card.runner == "own":
             shrink = "memory.enable_memory_arena_shrinkage"
             self._run_options.add_run_config_entry(shrink, "cpu:0")
@@ -80,7 +80,7 @@ class OnnxRunner:
 
     @property
     def card(self) -> Card:
-        """The card it was loaded for and checked against."""
+        """The card that the model was compared with."""
         return self._card
 
     @property
@@ -92,8 +92,8 @@ class OnnxRunner:
         """Compute all outputs of one batch.
 
         Raises:
-            UnusableRequestError: names, shapes or dtypes that the card does not have.
-            UnavailableError: it was closed.
+            UnusableRequestError: the inputs do not match the card's names, shapes and dtypes.
+            UnavailableError: the runner was closed.
         """
         session = self._session
         if session is None:
@@ -108,7 +108,7 @@ class OnnxRunner:
         return own_outputs(self._card, len(next(iter(batch.values()))), outputs)
 
     def close(self) -> None:
-        """Let go of the session; calls that are running finish."""
+        """Release the session; calls in progress finish."""
         self._session = None
 
 
@@ -116,9 +116,9 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; what matters is raised
-    # Threads that wait by spinning take the cores from the other models of the machine: five times
-    # the CPU time for a small convolution on two cores, and no call was faster for it.
+    options.log_severity_level = 3  # only errors; failures are raised as exceptions
+    # Threads that spin while they wait take CPU time from other models: a small convolution on two
+    # cores used five times the CPU time, and no call was faster.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in float32 or, where the CPU multiplies it, bfloat16."""
+"""OpenVINO on the CPU, in float32, or in bfloat16 if the CPU supports it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bandstand.runners.rows import one_by_one
 
 
 class OpenVinoRunner:
-    """One compiled model with one stream that uses all its threads.
+    """One compiled model with one stream, which uses all threads.
 
-    An infer request is not thread-safe, and with one stream a second request would only wait
-    inside OpenVINO, so callers take turns on a lock.
+    An infer request is not thread-safe, and with one stream a second request would wait inside
+    OpenVINO. A lock therefore admits one call at a time.
     """
 
     def __init__(
@@ -29,32 +29,32 @@ class OpenVinoRunner:
         """Load a model and compare it with its card.
 
         Args:
-            card: what the model must be.
+            card: the card that the model must match.
             model_path: the ONNX file.
             threads: compute threads, at least 1.
-            precision: arithmetic inside; inputs and outputs are the card's either way.
+            precision: of the computation; inputs and outputs always have the card's dtypes.
 
         Raises:
-            UnavailableError: the package is not installed, or there is no space for weights.
-            ModelMismatchError: the file is missing, broken, or other than the card says.
+            UnavailableError: the package is not installed, or there is no disk space for weights.
+            ModelMismatchError: the file is missing or damaged, or does not match the card.
         """
         try:
-            import openvino  # a second, and not there on GPU machines
+            import openvino  # takes a second; GPU installations do not have it
         except ImportError as error:
             raise UnavailableError(
                 "OpenVINO is not installed: pip install 'bandstand[cpu]'"
             ) from error
         core = openvino.Core()
-        # One mapping of a file of weights lives as long as any of them, and holds all of them.
+        # A mapped file stays in memory as a whole for as long as one of its weights is used.
         core.set_property({"ENABLE_MMAP": False})
         try:
             model = core.read_model(str(model_path))
             check_graph(card, _tensors(model.inputs), _tensors(model.outputs))
             front_end = _cut_front_end(model) if precision == "bf16" else None
-            self._takes = [port.any_name for port in model.inputs]
+            self._input_names = [port.any_name for port in model.inputs]
             self._weights = None
             if card.batch.one_by_one_on_cpu:
-                # Of one row and no other number, weights are packed before the first inference.
+                # With a fixed batch of one row, OpenVINO packs weights before the first inference.
                 _take_single_rows(front_end, model)
                 self._weights = map_weights(model) if precision == "bf16" else None
             self._front_end = front_end and _request(core, front_end, threads, "f32")
@@ -63,8 +63,8 @@ class OpenVinoRunner:
                 self._weights.page_out()
         except OSError as error:
             raise UnavailableError(
-                f"{card.name}: its weights do not go into {gettempdir()}: "
-                f"{error.strerror or error}; free some space, or set TMPDIR to where there is some"
+                f"{card.name}: its weights cannot be written to {gettempdir()}: "
+                f"{error.strerror or error}; free some space, or set TMPDIR to a folder with space"
             ) from error
         except RuntimeError as error:
             raise ModelMismatchError(
@@ -76,7 +76,7 @@ class OpenVinoRunner:
 
     @property
     def card(self) -> Card:
-        """The card it was loaded for and checked against."""
+        """The card that the model was compared with."""
         return self._card
 
     @property
@@ -88,8 +88,8 @@ class OpenVinoRunner:
         """Compute all outputs of one batch.
 
         Raises:
-            UnusableRequestError: names, shapes or dtypes that the card does not have.
-            UnavailableError: it was closed.
+            UnusableRequestError: the inputs do not match the card's names, shapes and dtypes.
+            UnavailableError: the runner was closed.
         """
         batch = check_batch(self._card, inputs)
         with self._lock:
@@ -100,34 +100,37 @@ class OpenVinoRunner:
         return own_outputs(self._card, len(next(iter(batch.values()))), outputs)
 
     def _infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute the outputs; the lock is held."""
-        heard: Any = {}
+        """Compute the outputs; the caller holds the lock."""
+        front_end_outputs: Any = {}
         if self._front_end is not None:
-            heard = self._front_end.infer(batch, share_inputs=True)
-        taken = {name: batch[name] if name in batch else heard[name] for name in self._takes}
-        results = self._request.infer(taken, share_inputs=True)  # the outputs are copied
+            front_end_outputs = self._front_end.infer(batch, share_inputs=True)
+        inputs = {
+            name: batch[name] if name in batch else front_end_outputs[name]
+            for name in self._input_names
+        }
+        results = self._request.infer(inputs, share_inputs=True)  # the outputs are copied
         return {tensor.name: results[tensor.name] for tensor in self._card.outputs}
 
     def close(self) -> None:
-        """Let go of the model once the call that is running has finished."""
+        """Release the model after the call in progress."""
         with self._lock:
             self._request = self._front_end = self._weights = None
 
 
 def _request(core: Any, model: Any, threads: int, precision: str) -> Any:
     """Compile a model and return the request that its calls share."""
-    facts = {
-        "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bf16 where it can
+    properties = {
+        "INFERENCE_PRECISION_HINT": precision,  # the default is bf16 if the CPU supports it
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # Pinned threads of several models would share the first cores.
+        # Pinned threads of several models would all use the first cores.
         "ENABLE_CPU_PINNING": False,
     }
-    return core.compile_model(model, "CPU", facts).create_infer_request()
+    return core.compile_model(model, "CPU", properties).create_infer_request()
 
 
 def _take_single_rows(*models: Any) -> None:
-    """Fix the batch axis of what there is of a model at one row."""
+    """Fix the batch axis at one row, in each model that is not None."""
     for model in models:
         if model is not None:
             shapes = {port: port.partial_shape for port in model.inputs}
@@ -137,25 +140,26 @@ def _take_single_rows(*models: Any) -> None:
 
 
 def _cut_front_end(model: Any) -> Any:
-    """Cut a model's front end off and return it; None where the model has none of its own.
+    """Split a model at the end of its front end, and return the front end; None: it has none.
 
-    What is left takes the front end's result as a further input. Samples and spectra have eight
-    significant bits in bf16, and logarithms make much of the difference: an AST's logits move three
-    times as far. OpenVINO has no public way to say so of single operators.
+    The remaining model takes the front end's output as an input. The front end must run in f32: in
+    bf16 samples and spectra have eight significant bits, and logarithms amplify the error, so that
+    an AST's logits differ three times as much. OpenVINO has no public precision setting for single
+    operators.
     """
     from openvino import Model, opset13
 
     computed = [op for op in model.get_ops() if op.get_type_name() != "Parameter"]
     outputs = [port for op in computed for port in op.outputs()]
-    seam = next((port for port in outputs if FRONT_END_TENSOR in port.get_names()), None)
-    if seam is None:
+    cut = next((port for port in outputs if FRONT_END_TENSOR in port.get_names()), None)
+    if cut is None:
         return None
-    takers = list(seam.get_target_inputs())
-    parameter = opset13.parameter(seam.get_partial_shape(), seam.get_element_type())
+    consumers = list(cut.get_target_inputs())
+    parameter = opset13.parameter(cut.get_partial_shape(), cut.get_element_type())
     parameter.output(0).set_names({FRONT_END_TENSOR})
-    for taker in takers:
-        taker.replace_source_output(parameter.output(0))
-    front_end = Model([seam], list(model.get_parameters())).clone()
+    for consumer in consumers:
+        consumer.replace_source_output(parameter.output(0))
+    front_end = Model([cut], list(model.get_parameters())).clone()
     model.add_parameters([parameter])
     for unused in model.get_parameters():
         if not unused.output(0).get_target_inputs():

@@ -1,4 +1,4 @@
-"""Models by name, wherever they run: in this process, in runner processes, on a Triton server."""
+"""The interface of model pools: in this process, in runner processes, on a Triton server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bandstand.models.card import Card
 from bandstand.runners.base import Array
 
 Attempt = Callable[[], Awaitable[object]]
-"""Makes a part do its work in small; raises what is wrong with it."""
+"""Sends a small request to a part; raises its error."""
 
 
 class Model(Protocol):
-    """A model that answers batches, wherever it runs.
+    """A model that computes batches, in any process.
 
-    A new version may take over between two batches: right after `infer`, `card` and `version` are
-    those of the version that answered.
+    Its version may change between two batches. Read `card` and `version` right after `infer`,
+    before another `await`: they are those of the version that answered.
     """
 
     @property
     def card(self) -> Card:
-        """Its card, with that version's labels."""
+        """The card, with the labels of that version."""
         ...
 
     @property
@@ -32,7 +32,7 @@ class Model(Protocol):
         ...
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; see `bandstand.runners.base.Runner.run`."""
+        """Compute one batch; see `bandstand.runners.base.Runner.run`."""
         ...
 
 
@@ -41,50 +41,50 @@ class PooledModel(Model, Protocol):
 
     @property
     def runtime(self) -> str | None:
-        """What computes it; None while that is not known yet."""
+        """The runtime; None: not known yet."""
         ...
 
 
 class ModelPool(Mapping[str, PooledModel], ABC):
-    """The models that may be asked, by name, and the control of which they are.
+    """The models by name, with their loading and unloading.
 
-    Looking a model up waits for nothing. One that is found here can still refuse: it was unloaded
-    meanwhile, or cannot be loaded.
+    A lookup does not wait. A model that a lookup returns can still refuse a batch, because it was
+    unloaded meanwhile or cannot be loaded.
     """
 
     @property
     @abstractmethod
     def served(self) -> Mapping[str, PooledModel]:
-        """The models that are known to answer just now."""
+        """The models that are currently served."""
 
     @property
     def failures(self) -> Mapping[str, BandstandError]:
-        """Why models that should be served cannot be, by name."""
+        """The errors of models that could not be loaded, by name."""
         return {}
 
     @property
     def probes(self) -> Mapping[str, Attempt]:
-        """What must work beside the models themselves, by name."""
+        """The parts other than models that must work, by name."""
         return {}
 
     async def start(self) -> None:
-        """Find out what is served, and follow it; what is not there yet is no fault."""
+        """Start to ask the servers regularly what they serve; they may still be starting."""
         return
 
     @abstractmethod
     async def load(self, name: str, version: int | None = None) -> None:
-        """Serve a version from now on, and after a restart; None: the newest, whichever that is.
+        """Serve a version from now on, and after a restart; None: the newest at that time.
 
-        What was begun with the version before is answered by it.
+        The previous version answers the requests that it has started.
 
         Raises:
             ModelNotFoundError, ModelNotInstalledError: there is no such model, or version.
-            BandstandError: it cannot be loaded; then what was served before still is.
+            BandstandError: it cannot be loaded; the previous version is still served.
         """
 
     @abstractmethod
     async def unload(self, name: str) -> None:
-        """Take no more requests for a model; return when those that were begun are answered.
+        """Refuse new requests for a model; return when those in flight are answered.
 
         Raises:
             ModelNotFoundError, ModelNotInstalledError: there is no such model, or it is not served.
@@ -92,4 +92,4 @@ class ModelPool(Mapping[str, PooledModel], ABC):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Finish what was begun, and let go of models and connections."""
+        """Finish the requests in flight, and close models and connections."""

@@ -1,13 +1,13 @@
-"""How often, and after which pauses, a call that a dying process dropped is made again.
+"""How often, and after which pauses, a call is repeated whose process died.
 
-Models and preparation are pure functions, so a repetition is safe. Its number is bounded: what is
-gone for longer is said to be gone, with a time after which asking again makes sense.
+Models and preparation are pure functions, so a call may be repeated. After the last repetition the
+caller gets an error, with the time after which it may try again.
 """
 
 from __future__ import annotations
 
 PAUSES_SECONDS = (0.1, 0.5)
-"""Before each repetition; in a pause the other connections are found to be dead too."""
+"""Before each repetition. In a pause the client closes the other connections to the process."""
 
 RETRY_AFTER_SECONDS = 2.0
-"""What a caller is told when the repetitions failed as well."""
+"""The `Retry-After` of the error after the last repetition."""

@@ -1,4 +1,4 @@
-"""The rows of a batch one after the other, for models that one row keeps busy."""
+"""Computes the rows of a batch one after the other, for models that use all cores for one row."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def one_by_one(compute: Compute, batch: Mapping[str, Array]) -> dict[str, Array]
     """Return the outputs of a batch, computed in batches of one row.
 
     Args:
-        compute: maps one row of every input to one row of every output; may reuse its outputs'
-            memory in the next call.
-        batch: an array per input, rows first, at least one row.
+        compute: computes one row of every output from one row of every input; it may reuse the
+            memory of its outputs in the next call.
+        batch: an array for each input, rows first, at least one row.
     """
     rows = len(next(iter(batch.values())))
     answers = []

@@ -1,4 +1,4 @@
-"""A model on a Triton server, as the pipelines see any model."""
+"""A model on a Triton server, with the interface of all models."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from bandstand.runners.triton_connection import RegionUnknownError, TritonConnec
 from bandstand.runners.triton_memory import SMALLEST_BYTES, Arena, Placed, SharedMemory
 from bandstand.telemetry import request_id, stage
 
-# Pieces of one long recording that are under way at once: enough to keep a GPU busy with the next
-# while one is computed, few enough to leave others their turn.
+# Pieces of one long recording in flight at the same time: enough to keep a GPU busy, and few enough
+# for other requests to be computed between them.
 _PIECES_AT_ONCE = 4
 # KServe's names of numpy's dtypes.
 _DATATYPES = {"float32": "FP32", "float16": "FP16", "int64": "INT64", "int32": "INT32"}
 
 
 class TritonModel:
-    """One card's model on a Triton server; a `bandstand.runners.pool.PooledModel`.
+    """A model on a Triton server; a `bandstand.runners.pool.PooledModel`.
 
     Args:
-        card_of: gives a version's card.
-        version: the one to be expected; each answer says which it was.
-        connection: to the server.
-        memory: shared with the server.
+        card_of: returns the card of a version.
+        version: the expected version; each answer has the actual one.
+        connection: the connection to the server.
+        memory: the memory shared with the server.
     """
 
     def __init__(
@@ -49,31 +49,31 @@ class TritonModel:
         self._template = _template(connection.messages, self.card)
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch, in pieces where it is larger than the model takes at once.
+        """Compute one batch, in pieces if it is larger than the model's largest batch.
 
         Afterwards `card` and `version` are those that answered.
 
         Raises:
-            UnusableRequestError: names, shapes or dtypes that the card does not have.
-            ModelMismatchError: the server's model is not what the card says.
-            NonFiniteOutputError: it answered NaN or infinity.
+            UnusableRequestError: the inputs do not match the card's names, shapes and dtypes.
+            ModelMismatchError: the server's model does not match the card.
+            NonFiniteOutputError: the model computed NaN or infinity.
             BandstandError: the refusals of `TritonConnection.infer`.
         """
         batch = check_batch(self.card, inputs)
         rows = len(next(iter(batch.values())))
         with stage("inference"):
-            responses = await self._ask_all(batch, rows)
+            responses = await self._infer_pieces(batch, rows)
             if len({response.model_version for response in responses}) > 1:
-                # Another version took over in between: one answer is of one version.
-                responses = await self._ask_all(batch, rows)
+                # The version changed between two pieces; an answer must be of one version.
+                responses = await self._infer_pieces(batch, rows)
         outputs = own_outputs(self.card, rows, _joined(self.card, responses))
         if not finite_rows(outputs).all():
-            raise NonFiniteOutputError("the model answered NaN or infinity")
-        self.answered_by(int(responses[0].model_version))
+            raise NonFiniteOutputError("the model computed NaN or infinity")
+        self.set_version(int(responses[0].model_version))
         return outputs
 
-    def answered_by(self, version: int) -> None:
-        """Take note of the version that answers, and of its card.
+    def set_version(self, version: int) -> None:
+        """Store the version that answers, and its card.
 
         Raises:
             BandstandError: the card of that version is not in this repository.
@@ -82,38 +82,40 @@ class TritonModel:
             self.card, self.version = self._card_of(version), version
             self._template = _template(self._connection.messages, self.card)
 
-    async def _ask_all(self, batch: Mapping[str, Array], rows: int) -> list[Any]:
-        """Send a batch, in pieces where need be; return the responses in order."""
-        most = self.card.batch.max_size
-        if rows <= most:
-            return [await self._ask(batch)]
+    async def _infer_pieces(self, batch: Mapping[str, Array], rows: int) -> list[Any]:
+        """Send a batch, in pieces if needed; return the responses in order."""
+        max_rows = self.card.batch.max_size
+        if rows <= max_rows:
+            return [await self._infer_piece(batch)]
         turns = asyncio.Semaphore(_PIECES_AT_ONCE)
 
         async def in_turn(start: int) -> Any:
             async with turns:
-                return await self._ask({n: a[start : start + most] for n, a in batch.items()})
+                return await self._infer_piece(
+                    {n: a[start : start + max_rows] for n, a in batch.items()}
+                )
 
-        tasks = [asyncio.ensure_future(in_turn(start)) for start in range(0, rows, most)]
+        tasks = [asyncio.ensure_future(in_turn(start)) for start in range(0, rows, max_rows)]
         try:
             return await asyncio.gather(*tasks)
         finally:
-            for task in tasks:  # one failed: the others need no computing
+            for task in tasks:  # after one has failed, the others are not computed
                 task.cancel()
 
-    async def _ask(self, batch: Mapping[str, Array]) -> Any:
-        """Send one piece, in shared memory where it is large."""
+    async def _infer_piece(self, batch: Mapping[str, Array]) -> Any:
+        """Send one piece, in shared memory if it is large."""
         arrays = [batch[tensor.name] for tensor in self.card.inputs]
         if max(array.nbytes for array in arrays) >= SMALLEST_BYTES:
             arena = await self._memory.arena()
             if arena is not None:
                 try:
-                    return await self._ask_sharing(arrays, arena)
+                    return await self._infer_shared(arrays, arena)
                 except RegionUnknownError:
                     self._memory.forget(arena.name)
         return await self._connection.infer(self._request(arrays))
 
-    async def _ask_sharing(self, arrays: list[Array], arena: Arena) -> Any:
-        with self._memory.lent(arena, arrays) as places:
+    async def _infer_shared(self, arrays: list[Array], arena: Arena) -> Any:
+        with self._memory.placed(arena, arrays) as places:
             return await self._connection.infer(self._request(arrays, places))
 
     def _request(self, arrays: list[Array], places: Sequence[Placed | None] = ()) -> Any:
@@ -133,7 +135,7 @@ class TritonModel:
 
 
 def _template(messages: Any, card: Card) -> Any:
-    """Return the request of one row, but for the row; copied for every call."""
+    """Return a request for one row without its data; it is copied for every call."""
     tensor = messages.ModelInferRequest.InferInputTensor
     output = messages.ModelInferRequest.InferRequestedOutputTensor
     return messages.ModelInferRequest(
@@ -147,10 +149,10 @@ def _template(messages: Any, card: Card) -> Any:
 
 
 def _arrays(card: Card, response: Any) -> dict[str, Array]:
-    """Return a response's outputs: views of its bytes.
+    """Return a response's outputs as views of its bytes.
 
     Raises:
-        ModelMismatchError: not the card's outputs, or not its dtypes.
+        ModelMismatchError: outputs or dtypes differ from the card's.
     """
     arrays = {}
     dtypes = {t.name: t.dtype for t in card.outputs}
@@ -158,12 +160,12 @@ def _arrays(card: Card, response: Any) -> dict[str, Array]:
         dtype = dtypes.pop(tensor.name, None)
         if dtype is None or _DATATYPES[dtype] != tensor.datatype:
             raise ModelMismatchError(
-                f"{card.name}: Triton's output {tensor.name!r} of {tensor.datatype} is none of the "
-                "card's"
+                f"{card.name}: Triton's output {tensor.name!r} of {tensor.datatype} is not in "
+                "the card"
             )
         arrays[tensor.name] = np.frombuffer(content, dtype).reshape(tensor.shape)
     if dtypes:
-        raise ModelMismatchError(f"{card.name}: Triton answered without {sorted(dtypes)}")
+        raise ModelMismatchError(f"{card.name}: Triton's answer lacks the outputs {sorted(dtypes)}")
     return arrays
 
 

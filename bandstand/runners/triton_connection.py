@@ -1,7 +1,7 @@
 """A connection to a Triton server: KServe v2 over gRPC, with deadlines, repetition and errors.
 
-Written on the generated protocol of `tritonclient`, below its client class: what a call costs here,
-every request to the gateway pays.
+It uses the generated protocol of `tritonclient` and not its client class, which is slower; every
+request to the gateway makes such a call.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.telemetry import RETRIES
 
 _NAME = "triton"
-# Of the calls that do no inference.
+# The deadline of calls other than inference.
 _CONTROL_SECONDS = 5.0
-# A model's load; an engine may have to be built for it.
+# The deadline of loading a model, which may include building an engine.
 _LOAD_SECONDS = 600.0
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Channels to one address would share one connection otherwise.
+    # Otherwise channels to one address share one connection.
     ("grpc.use_local_subchannel_pool", 1),
-    # A server that is back is found within a second, not within two minutes.
+    # Reconnects to a restarted server within a second, not within two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -38,14 +38,14 @@ _OPTIONS = (
 
 
 class RegionUnknownError(BandstandError):
-    """The server does not know a region of shared memory: it was started anew."""
+    """The server does not know a region of shared memory: the server was restarted."""
 
     status = 503
     error_type = "region_unknown"
 
 
 class TritonFailedError(BandstandError):
-    """The server refused or failed, for a reason that is none of the others."""
+    """The server failed, or refused a call, for any other reason."""
 
     error_type = "triton_failed"
 
@@ -66,12 +66,12 @@ def protocol() -> Any:
 
 
 class TritonConnection:
-    """A few channels to one server, opened at the first call; belongs to one event loop.
+    """A few channels to one server, opened at the first call; for one event loop only.
 
     Args:
         url: `host:port` of the server's gRPC service, or `unix:…`.
-        channels: connections that calls are spread over.
-        deadline_seconds: of one inference, its repetitions included.
+        channels: number of connections; calls use them in turn.
+        deadline_seconds: the deadline of one inference with its repetitions.
 
     Raises:
         UnavailableError: the client's package is not installed.
@@ -93,10 +93,10 @@ class TritonConnection:
 
         Raises:
             ModelNotInstalledError: the server does not serve that model.
-            RegionUnknownError: nor does it know the shared memory that the request names.
-            UnavailableError: the server is gone, or went away again and again over this call.
-            DeadlineExceededError: no answer in time.
-            TritonFailedError: the server failed over it.
+            RegionUnknownError: the server does not know the request's shared memory.
+            UnavailableError: the server cannot be reached, also after repetitions.
+            DeadlineExceededError: there was no answer before the deadline.
+            TritonFailedError: the server failed in this call.
         """
         ends = time.monotonic() + self._deadline
         for pause in (*PAUSES_SECONDS, None):
@@ -115,7 +115,7 @@ class TritonConnection:
         return str(answer.version)
 
     async def ready_versions(self) -> dict[str, int]:
-        """Return the newest version that is ready of every model that has one."""
+        """Return the newest ready version of each model that has one."""
         request = self.messages.RepositoryIndexRequest(ready=True)
         newest: dict[str, int] = {}
         for entry in (await self._call("RepositoryIndex", request)).models:
@@ -124,10 +124,10 @@ class TritonConnection:
         return newest
 
     async def load(self, model: str) -> None:
-        """Have the server load a model, or read its configuration and versions anew.
+        """Make the server load a model, or read its configuration and versions again.
 
         Raises:
-            ModelMismatchError: it cannot be loaded; what was served before still is.
+            ModelMismatchError: it cannot be loaded; the previous versions are still served.
         """
         request = self.messages.RepositoryModelLoadRequest(model_name=model)
         try:
@@ -136,29 +136,29 @@ class TritonConnection:
             raise ModelMismatchError(error.message) from error
 
     async def unload(self, model: str) -> None:
-        """Have the server take no more requests for a model, and let it go after the last one."""
+        """Make the server refuse new requests for a model, and unload it after those in flight."""
         request = self.messages.RepositoryModelUnloadRequest(model_name=model)
         await self._call("RepositoryModelUnload", request, _LOAD_SECONDS)
 
     async def register(self, name: str, key: str, size: int) -> None:
-        """Have the server map `/dev/shm/<key>`."""
+        """Make the server map `/dev/shm/<key>`."""
         request = self.messages.SystemSharedMemoryRegisterRequest(
             name=name, key=key, byte_size=size
         )
         await self._call("SystemSharedMemoryRegister", request)
 
     async def unregister(self, name: str) -> None:
-        """Have the server let a region go."""
+        """Make the server unmap a region."""
         request = self.messages.SystemSharedMemoryUnregisterRequest(name=name)
         await self._call("SystemSharedMemoryUnregister", request)
 
     async def regions(self) -> list[str]:
-        """Name all regions of shared memory that the server has."""
+        """Return the names of the server's regions of shared memory."""
         request = self.messages.SystemSharedMemoryStatusRequest()
         return list((await self._call("SystemSharedMemoryStatus", request)).regions)
 
     async def aclose(self) -> None:
-        """Close all channels; calls under way are cancelled."""
+        """Close all channels; calls in flight are cancelled."""
         channels, self._channels, self._stubs = self._channels, [], []
         for channel in channels:
             await channel.close()
@@ -185,9 +185,9 @@ class TritonConnection:
         self._stubs = [GRPCInferenceServiceStub(channel) for channel in self._channels]
 
     def _refusal(self, error: Any) -> BandstandError:
-        """Return what a failed call means."""
+        """Return the error of a failed call."""
         code, details = error.code().name, error.details() or ""
-        if code in ("UNAVAILABLE", "CANCELLED"):  # cancelled by the server: it is stopping
+        if code in ("UNAVAILABLE", "CANCELLED"):  # the server cancels calls when it stops
             return UnavailableError(
                 f"Triton at {self.url} is not available", retry_after=RETRY_AFTER_SECONDS
             )

@@ -1,8 +1,7 @@
-"""Large inputs reach a Triton server on the same host in shared memory, not through a socket.
+"""Sends large inputs to a Triton server on the same host in shared memory, not through a socket.
 
-One bounded piece of memory is registered with the server once; calls take parts of it and give them
-back. It has a name in `/dev/shm` only until the server has mapped it: whatever happens to either
-process, no file is left.
+One region of fixed size is registered with the server once; calls use parts of it. The file in
+`/dev/shm` is deleted as soon as the server has mapped it, so no file remains when a process dies.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from bandstand.runners.base import Array
 SharedMemoryMode = Literal["auto", "on", "off"]
 
 SMALLEST_BYTES = 128 * 1024
-"""Below this the socket is as cheap. At twice as much, memory saves both sides a third of their CPU
-time, at 2 MB more than half."""
+"""For smaller arrays the socket costs no more. At twice this size, shared memory saves both sides a
+third of their CPU time, at 2 MB more than half."""
 ARENA_BYTES = 64 * 1024 * 1024
-"""The whole of it: the usual size of a container's `/dev/shm`."""
+"""Size of the region: the usual size of a container's `/dev/shm`."""
 
 _ALIGN = 64
 _FOLDER = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
@@ -49,20 +48,20 @@ class Placed:
 
 
 class Arena:
-    """One registered region, given out in parts: the first gap that is large enough.
+    """One registered region; each array gets the first gap that is large enough.
 
     Args:
-        name: of the region.
-        memory: what both processes see.
+        name: the name of the region.
+        memory: the memory that both processes have mapped.
     """
 
     def __init__(self, name: str, memory: mmap.mmap) -> None:
         self.name = name
         self._memory = memory
-        self._gaps = [(0, len(memory))]  # (offset, size), ascending, never touching
+        self._gaps = [(0, len(memory))]  # (offset, size), ascending, not adjacent
 
     def place(self, array: Array) -> Placed | None:
-        """Copy an array in; None: there is no room just now."""
+        """Copy an array into the region and return its place; None: there is no space."""
         needed = -(-array.nbytes // _ALIGN) * _ALIGN
         for i, (offset, size) in enumerate(self._gaps):
             if size >= needed:
@@ -73,7 +72,7 @@ class Arena:
         return None
 
     def give_back(self, placed: Placed) -> None:
-        """Make an array's place free again."""
+        """Free the place of an array."""
         size = -(-placed.size // _ALIGN) * _ALIGN
         gaps: list[tuple[int, int]] = []
         for offset, length in sorted([*self._gaps, (placed.offset, size)]):
@@ -88,20 +87,20 @@ class Registry(Protocol):
     """The server's list of regions."""
 
     async def register(self, name: str, key: str, size: int) -> None:
-        """Have the server map `/dev/shm/<key>`."""
+        """Make the server map `/dev/shm/<key>`."""
         ...
 
     async def unregister(self, name: str) -> None:
-        """Have the server let a region go."""
+        """Make the server unmap a region."""
         ...
 
     async def regions(self) -> list[str]:
-        """Name all regions that the server has."""
+        """Return the names of all regions of the server."""
         ...
 
 
 def may_share(mode: SharedMemoryMode, url: str) -> bool:
-    """Say whether to try: `auto` does where the address is this host's own."""
+    """Return whether to try shared memory; `auto`: if the address is on this host."""
     if mode == "off" or not _FOLDER.is_dir():
         return False
     return mode == "on" or _is_this_host(url)
@@ -118,12 +117,12 @@ def _is_this_host(url: str) -> bool:
 
 
 class SharedMemory:
-    """The region that this process shares with one server; made when first needed.
+    """The region that this process shares with one server, created when it is first needed.
 
     Args:
-        registry: the server's.
-        enabled: False: there never is an arena.
-        size: of the arena, in bytes.
+        registry: the regions of the server.
+        enabled: False: no region is ever created.
+        size: of the region, in bytes.
     """
 
     def __init__(self, registry: Registry, *, enabled: bool, size: int = ARENA_BYTES) -> None:
@@ -132,10 +131,10 @@ class SharedMemory:
         self._size = size
         self._arena: Arena | None = None
         self._opening = asyncio.Lock()
-        self._abandoned = False
+        self._has_dropped_calls = False
 
     async def arena(self) -> Arena | None:
-        """Return the registered arena; None where memory cannot be shared."""
+        """Return the registered arena; None: memory cannot be shared."""
         if self._arena is None and self._enabled:
             async with self._opening:
                 if self._arena is None and self._enabled:
@@ -143,22 +142,22 @@ class SharedMemory:
         return self._arena
 
     def forget(self, region: str) -> None:
-        """Take note that the server does not know a region (any more): it was started anew."""
+        """Forget a region that the server does not know, because it was restarted."""
         if self._arena is not None and self._arena.name == region:
             self._arena = None
 
     @contextmanager
-    def lent(self, arena: Arena, arrays: Iterable[Array]) -> Iterator[list[Placed | None]]:
-        """Hold arrays in the arena for the block; None for one that finds no room.
+    def placed(self, arena: Arena, arrays: Iterable[Array]) -> Iterator[list[Placed | None]]:
+        """Keep arrays in the arena for the block; yield None for an array without a place.
 
-        The server may still read what a dropped call left. Other content there harms only an
-        answer that nobody takes; but the region must not be unmapped under it.
+        After a cancelled call the server may still read its arrays. Their places may be reused,
+        because the answer of that call is not used; but the region must stay mapped.
         """
         places = [arena.place(a) if a.nbytes >= SMALLEST_BYTES else None for a in arrays]
         try:
             yield places
         except (asyncio.CancelledError, DeadlineExceededError, UnavailableError):
-            self._abandoned = True
+            self._has_dropped_calls = True
             raise
         finally:
             for placed in places:
@@ -166,31 +165,31 @@ class SharedMemory:
                     arena.give_back(placed)
 
     async def aclose(self) -> None:
-        """Have the server let the region go."""
+        """Make the server unmap the region, unless it may still read it for a cancelled call."""
         arena, self._arena, self._enabled = self._arena, None, False
-        if arena is not None and not self._abandoned:
+        if arena is not None and not self._has_dropped_calls:
             with suppress(BandstandError):
                 await self._registry.unregister(arena.name)
 
     async def _open(self) -> None:
         try:
-            await _sweep(self._registry)
+            await _unregister_dead(self._registry)
             self._arena = await _registered(self._registry.register, self._size)
-            self._abandoned = False
+            self._has_dropped_calls = False
         except UnavailableError:
-            return  # no server just now
+            return  # the server is not available
         except (BandstandError, OSError) as error:
             logger.warning("inputs go through the socket: no shared memory: %s", error)
             self._enabled = False
 
 
 async def _registered(register: Callable[[str, str, int], Awaitable[None]], size: int) -> Arena:
-    """Make an arena; its file is there only while the server maps it."""
+    """Create an arena; its file exists only until the server has mapped it."""
     name = f"{_own_prefix()}{os.getpid()}-{uuid.uuid4().hex}"
     path = _FOLDER / name
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
-        # Not a hole to be filled later: a full /dev/shm would then be a SIGBUS.
+        # Allocates now: with a sparse file, a full /dev/shm would cause a SIGBUS later.
         os.posix_fallocate(descriptor, 0, size)
         memory = mmap.mmap(descriptor, size)
         await register(name, f"/{name}", size)
@@ -200,8 +199,8 @@ async def _registered(register: Callable[[str, str, int], Awaitable[None]], size
     return Arena(name, memory)
 
 
-async def _sweep(registry: Registry) -> None:
-    """Let go of what processes that are dead have registered: the server would keep it forever."""
+async def _unregister_dead(registry: Registry) -> None:
+    """Unregister the regions of dead processes, which the server would keep for ever."""
     for name in await registry.regions():
         process = name.removeprefix(_own_prefix()).partition("-")[0]
         if name.startswith(_own_prefix()) and process.isdigit() and _is_dead(int(process)):
@@ -209,7 +208,7 @@ async def _sweep(registry: Registry) -> None:
 
 
 def _own_prefix() -> str:
-    """Return how the regions of all processes begin whose numbers mean something here."""
+    """Return the prefix of the regions of all processes in this process's PID namespace."""
     namespace = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
     return f"bandstand-{namespace}-"
 

@@ -1,7 +1,7 @@
-"""How arrays travel between processes: a JSON header, then the arrays' bytes, never a pickle.
+"""The format of arrays between processes: a JSON header, then the arrays' bytes; no pickles.
 
 Layout: 8 bytes little-endian header length, the header (JSON, padded with spaces), then each
-array at the 64-byte aligned offset that the header gives. Reading copies nothing.
+array at the 64-byte aligned offset that the header gives. Reading does not copy the arrays.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ def _padding(length: int) -> int:
     return -length % _ALIGN
 
 
-def pack(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> bytes:
-    """Lay arrays and JSON-able facts into one block.
+def pack(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
+    """Return one block of arrays and metadata that JSON can represent.
 
     Raises:
-        ValueError: a dtype that does not travel.
+        ValueError: the format does not have the dtype of an array.
     """
     described, chunks, offset = [], [], 0
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES:
-            raise ValueError(f"arrays of {array.dtype} do not travel")
+            raise ValueError(f"arrays of {array.dtype} cannot be sent")
         block = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""
         described.append([name, array.dtype.name, list(array.shape), offset])
         pad = _padding(len(block))
         chunks += [block, bytes(pad)]
         offset += len(block) + pad
-    header = json.dumps({"arrays": described, "facts": facts}).encode()
+    header = json.dumps({"arrays": described, "metadata": metadata}).encode()
     header += b" " * _padding(_LENGTH.size + len(header))
     return b"".join([_LENGTH.pack(len(header)), header, *chunks])
 
 
 def unpack(block: bytes | memoryview) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read a block back; the arrays are read-only views of it.
+    """Return the arrays, as read-only views of the block, and the metadata.
 
     Raises:
-        MalformedRequestError: it is no such block.
+        MalformedRequestError: the bytes are not a block.
     """
     try:
         (length,) = _LENGTH.unpack_from(block)
@@ -64,6 +64,6 @@ def unpack(block: bytes | memoryview) -> tuple[dict[str, Array], dict[str, Any]]
             kind, count = _DTYPES[dtype], math.prod(shape)
             flat = np.frombuffer(block, kind, count, body + offset) if count else np.empty(0, kind)
             arrays[name] = flat.reshape(shape)
-        return arrays, header["facts"]
+        return arrays, header["metadata"]
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise MalformedRequestError(f"not a block of arrays: {error}") from error

@@ -1,4 +1,4 @@
-"""The models of a Triton server: which there are, and their control, follow that server."""
+"""The model pool of a Triton server."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from bandstand.runners.triton_connection import TritonConnection
 from bandstand.runners.triton_memory import SharedMemory, may_share
 from bandstand.settings import Settings
 
-_LOOK_SECONDS = 1.0
+_REFRESH_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 class TritonPool(ModelPool):
-    """The models that a Triton server may have; whether it has one just now, it says itself.
+    """The models of a Triton server.
 
-    Looking up a model asks nobody. `served` holds those that the server was ready to answer with
-    when `refresh` last looked. To load and unload, the server has to run with
-    `--model-control-mode=explicit` and read the repository's folder.
+    A lookup sends no request. `served` has the models that were ready at the last `refresh`. To
+    load and unload, the server must run with `--model-control-mode=explicit` and read the
+    repository's folder.
 
     Args:
-        settings: where the server is.
-        catalogue: of the repository that the server serves. Of a model that is not in it, the card
-            that comes with Bandstand is used, if that names the labels.
+        settings: the address of the server, deadline and channels.
+        catalogue: of the repository that the server reads. For a model that is not in it, the
+            built-in card is used, if it has labels.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
@@ -49,7 +49,7 @@ class TritonPool(ModelPool):
         self._models: dict[str, TritonModel] = {}
         self._served: dict[str, TritonModel] = {}
         self._changing = asyncio.Lock()
-        self._following: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     def __getitem__(self, name: str) -> TritonModel:
         if name in self._models:
@@ -57,8 +57,8 @@ class TritonPool(ModelPool):
         try:
             self._catalogue.check(name)
             installed = self._catalogue.repository.versions(name)
-            return self._expect(name, self._catalogue.serving(name).version if installed else 0)
-        except BandstandError as error:  # no such model, or nobody could name what it answers
+            return self._add(name, self._catalogue.serving(name).version if installed else 0)
+        except BandstandError as error:  # there is no such model, or its labels are not known
             raise KeyError(name) from error
 
     def __iter__(self) -> Iterator[str]:
@@ -69,7 +69,7 @@ class TritonPool(ModelPool):
 
     @property
     def served(self) -> Mapping[str, TritonModel]:
-        """The models that the server was ready to answer with when it was last looked at."""
+        """The models that were ready at the last refresh."""
         return self._served
 
     @property
@@ -78,19 +78,19 @@ class TritonPool(ModelPool):
         return {"triton": self.check}
 
     async def start(self) -> None:
-        """Look once, then again and again; a server that is not there yet is no fault."""
+        """Refresh once, then regularly; the server may start later."""
         with suppress(BandstandError):
             await self.refresh()
-        self._following = asyncio.create_task(self._follow(), name="follow-triton")
+        self._refreshing = asyncio.create_task(self._refresh_regularly(), name="refresh-triton")
 
     async def check(self) -> None:
-        """Find the server there, with models.
+        """Check that the server answers and serves at least one model.
 
-        Its own readiness is not asked for: one model that cannot be loaded, or is just being
-        unloaded, makes it say no, while all others answer. Each that is served is tried by itself.
+        The server's own readiness is not used: it is false when one model cannot be loaded or is
+        being unloaded, while all others answer. Each served model has its own check.
 
         Raises:
-            UnavailableError: it is gone, or serves no model.
+            UnavailableError: the server is not available, or serves no model.
         """
         await self.refresh()
         if not self._served:
@@ -100,10 +100,10 @@ class TritonPool(ModelPool):
             )
 
     async def refresh(self) -> None:
-        """Look which models the server has ready.
+        """Ask the server which models are ready.
 
         Raises:
-            UnavailableError: the server is gone; nothing is served then.
+            UnavailableError: the server is not available; `served` is then empty.
         """
         try:
             ready = await self._connection.ready_versions()
@@ -114,10 +114,10 @@ class TritonPool(ModelPool):
         served = {}
         for name in (name for name in ready if name in self._catalogue):
             try:
-                model = self._models.get(name) or self._expect(name, ready[name])
-                model.answered_by(ready[name])
+                model = self._models.get(name) or self._add(name, ready[name])
+                model.set_version(ready[name])
             except BandstandError:
-                continue  # nobody could name what it answers
+                continue  # its labels are not known
             model.runtime = runtime
             served[name] = model
         self._served = served
@@ -147,15 +147,15 @@ class TritonPool(ModelPool):
             await self.refresh()
 
     async def aclose(self) -> None:
-        """Stop looking, and let go of the memory and the channels."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        """Stop the regular refresh, and close the shared memory and the channels."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
         await self._memory.aclose()
         await self._connection.aclose()
 
-    def _expect(self, name: str, version: int) -> TritonModel:
-        """Return a model whose next answer is probably of this version."""
+    def _add(self, name: str, version: int) -> TritonModel:
+        """Add a model and return it; its next answer is probably of this version."""
         card_of = partial(self._card_of, name)
         self._models[name] = TritonModel(card_of, version, self._connection, self._memory)
         return self._models[name]
@@ -169,10 +169,10 @@ class TritonPool(ModelPool):
                 raise
             return card
 
-    async def _follow(self) -> None:
+    async def _refresh_regularly(self) -> None:
         there = bool(self._served)
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_REFRESH_SECONDS)
             try:
                 await self.refresh()
             except BandstandError as error:

@@ -1,4 +1,4 @@
-"""How many requests are worked on, how many may wait, and what happens to the rest."""
+"""Admission: limits the requests in progress and in the queue, and refuses all others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _RETRY_AFTER_SECONDS = 1.0
 
 
 class Admission:
-    """Bounds the work: refuses a request with 429 before its body is read when the queue is full.
+    """Refuses a request with 429, before its body is read, when the queue is full.
 
     Args:
-        max_in_flight: requests worked on at the same time.
-        max_queued: requests that may wait for their turn.
+        max_in_flight: most requests in progress at the same time.
+        max_queued: most requests that wait for their turn.
     """
 
     def __init__(self, max_in_flight: int, max_queued: int) -> None:
@@ -29,14 +29,14 @@ class Admission:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Hold a place inside.
+        """Count a request as received for as long as the block runs.
 
         Raises:
-            OverloadedError: there is none.
+            OverloadedError: the queue is full.
         """
         if self._inside >= self._capacity:
             raise OverloadedError(
-                f"{self._inside} requests are already being answered or waiting",
+                f"{self._inside} requests are in progress or in the queue",
                 retry_after=_RETRY_AFTER_SECONDS,
             )
         self._inside += 1
@@ -47,16 +47,16 @@ class Admission:
 
     @asynccontextmanager
     async def turn(self, turns: int = 1) -> AsyncIterator[None]:
-        """Wait until a request may be worked on.
+        """Wait until a request may start; hold its turn for as long as the block runs.
 
         Args:
-            turns: how many requests it counts for; above `max_in_flight`, for all of them.
+            turns: the number of requests that it counts as; at most `max_in_flight` are taken.
         """
         taken = 0
         QUEUED.inc()
         try:
             with stage("queue"):
-                async with self._taking:  # first come, first served, whatever each takes
+                async with self._taking:  # in order of arrival, also when turns differ
                     while taken < min(turns, self._max_in_flight):
                         await self._turns.acquire()
                         taken += 1

@@ -1,7 +1,7 @@
 """The page `/docs`: Swagger UI from this server's own files, under a content security policy.
 
-FastAPI's page loads its script from a foreign host: in a closed network it stays blank, and in an
-open one that host could change what our page does.
+FastAPI's page loads its script from another host. In a network without internet access that page
+stays blank; elsewhere, that host could change the script.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bandstand.errors import RouteNotFoundError
 
 PATH = "/docs"
 
-_CARRIER = "fastapi-offline"
-"""The distribution that carries Swagger UI's files; its own code is not used."""
+_PACKAGE = "fastapi-offline"
+"""The distribution that contains Swagger UI's files; its code is not used."""
 _SCRIPT, _STYLE = "swagger-ui-bundle.js", "swagger-ui.css"
-# Both addresses are relative to the page's: behind a proxy the page may have another path.
+# Addresses are relative to the page: behind a proxy the page may have another path.
 _START = """\
 SwaggerUIBundle({
   url: document.getElementById("docs").dataset.description,
@@ -33,15 +33,15 @@ SwaggerUIBundle({
   validatorUrl: null,
 });
 """
-# `mimetypes` reads the system's own table, which may say otherwise; `nosniff` needs these.
+# `mimetypes` reads the system's table, which may differ; `nosniff` needs exactly these types.
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 _POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data:",  # Swagger UI's style sheet holds its icons
-        "connect-src 'self'",  # the description, and "Try it out"
+        "img-src 'self' data:",  # Swagger UI's style sheet contains its icons
+        "connect-src 'self'",  # the OpenAPI description, and "Try it out"
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -54,7 +54,7 @@ _ASSET_HEADERS = {**_COMMON, "Cache-Control": "public, max-age=31536000, immutab
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file of the page. Its name holds its content's hash, so it may be kept for ever."""
+    """A file of the page. Its name contains its content's hash, so caches may keep it for ever."""
 
     name: str
     content: bytes
@@ -62,15 +62,15 @@ class Asset:
 
     @classmethod
     def of(cls, name: str, content: bytes) -> Asset:
-        """Name the content of a file."""
+        """Return the asset of a file; the hash is added to its name."""
         path = PurePath(name)
         digest = hashlib.sha256(content).hexdigest()[:16]
         named = f"{path.stem}.{digest}{path.suffix}"
         return cls(named, content, _MEDIA_TYPES[path.suffix])
 
 
-def _carried(name: str) -> Asset:
-    path = distribution(_CARRIER).locate_file(f"fastapi_offline/static/{name}")
+def _packaged(name: str) -> Asset:
+    path = distribution(_PACKAGE).locate_file(f"fastapi_offline/static/{name}")
     return Asset.of(name, Path(str(path)).read_bytes())
 
 
@@ -94,10 +94,10 @@ def _page(title: str, description: str, style: Asset, scripts: tuple[Asset, ...]
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Serve the page and its files; the app must have been made with `docs_url=None`."""
+    """Serve the page and its files; the app must be created with `docs_url=None`."""
     style, script, start = (
-        _carried(_STYLE),
-        _carried(_SCRIPT),
+        _packaged(_STYLE),
+        _packaged(_SCRIPT),
         Asset.of("start.js", _START.encode()),
     )
     assets = {asset.name: asset for asset in (style, script, start)}

@@ -1,7 +1,7 @@
-"""On SIGTERM a worker outlives the gateway, so that what the gateway has begun can be finished.
+"""On SIGTERM a worker runs until the gateway has ended, so that the gateway can drain.
 
-The supervisor signals all processes at once. The gateway stops accepting and finishes what is in
-flight; were its workers gone by then, those requests would fail.
+The supervisor signals all processes at once. The gateway accepts no new requests and finishes those
+in flight; they would fail if the workers ended first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def _gateway_is_up(gateway: str) -> bool:
-    """Tell whether a sibling process still serves the gateway."""
+    """Return whether a sibling process still runs the gateway."""
     try:
         siblings = psutil.Process(os.getppid()).children()
     except psutil.Error:
@@ -39,7 +39,7 @@ def _gateway_is_up(gateway: str) -> bool:
 
 
 def outlive_gateway(gateway: str, drain_seconds: float) -> None:
-    """Delay this worker's own shutdown until the gateway is gone, or the time is up.
+    """Delay this worker's shutdown until the gateway has ended, or `drain_seconds` have passed.
 
     Call it inside the running event loop, after the server has installed its signal handlers.
     """

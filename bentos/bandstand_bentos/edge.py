@@ -1,4 +1,4 @@
-"""The outermost layer of the gateway: request ids, body limit, admission, metrics, access log."""
+"""The gateway's middleware: request ids, body limit, admission, metrics, access log."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ logger = logging.getLogger("bandstand.access")
 
 REQUEST_ID_HEADER = "X-Request-ID"
 _ACCEPTED_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_CLIENT_CLOSED_REQUEST = 499  # nginx's name for a client that hung up; never sent
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnected; never sent
 
 
 def error_response(error: BandstandError) -> Response:
-    """Return the one shape that every refusal has."""
+    """Return the response of a refusal; all refusals have this form."""
     ERRORS.labels(error.error_type).inc()
     headers = {}
     if error.retry_after is not None:
@@ -36,7 +36,7 @@ def error_response(error: BandstandError) -> Response:
 
 
 class _Exchange:
-    """One request's way through the gateway: what came in, what went out."""
+    """Counts the bytes of one request, limits them, and records the status of its answer."""
 
     def __init__(self, receive: Receive, send: Send, limit: int, identity: str) -> None:
         self._receive = receive
@@ -69,9 +69,9 @@ class Edge:
     """ASGI middleware around the FastAPI app.
 
     Args:
-        app: what answers.
-        admission: bounds the POST requests inside.
-        max_body_bytes: largest body read.
+        app: the application that answers.
+        admission: limits the POST requests.
+        max_body_bytes: size of the largest accepted body.
     """
 
     def __init__(self, app: ASGIApp, admission: Admission, max_body_bytes: int) -> None:
@@ -85,25 +85,25 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        offered = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        identity = offered if _ACCEPTED_ID.fullmatch(offered) else uuid.uuid4().hex
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        identity = given if _ACCEPTED_ID.fullmatch(given) else uuid.uuid4().hex
         request_id.set(identity)
         if not trace.get_current_span().get_span_context().is_valid:
-            # Nothing opened a span: the caller's trace is passed on, and logged, all the same.
+            # No span is open: the caller's trace is still passed on and logged.
             context.attach(propagate.extract(Headers(scope=scope)))
         exchange = _Exchange(receive, send, self._limit, identity)
         try:
-            await self._guarded(scope, exchange)
+            await self._answer(scope, exchange)
         finally:
             self._record(scope, exchange, perf_counter() - started)
 
-    async def _guarded(self, scope: Scope, exchange: _Exchange) -> None:
+    async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         if scope["method"] != "POST":
             await self._app(scope, exchange.receive, exchange.send)
             return
         try:
-            promised = Headers(scope=scope).get("content-length", "0")
-            if promised.isdigit() and int(promised) > self._limit:
+            stated = Headers(scope=scope).get("content-length", "0")
+            if stated.isdigit() and int(stated) > self._limit:
                 raise too_large(self._limit)
             with self._admission.entered():
                 await self._app(scope, exchange.receive, exchange.send)
@@ -111,7 +111,7 @@ class Edge:
             await error_response(error)(scope, exchange.receive, exchange.send)
 
     def _record(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
-        # The route's template, never the path: what anyone can make up is no label.
+        # The route's template, never the path: clients choose paths, which must not become labels.
         route = getattr(scope.get("route"), "path", "unmatched")
         method, status = scope["method"], exchange.status
         REQUEST_SECONDS.labels(method, route, status).observe(seconds)

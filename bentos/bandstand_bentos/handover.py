@@ -1,9 +1,10 @@
-"""How a recording gets from the gateway to a worker on the same host: in shared memory.
+"""Handover: passes a recording from the gateway to a worker on the same host in shared memory.
 
-Through the socket its bytes would go in twenty pieces, each handled by two event loops; that costs
-half as much as everything else that the gateway does. Instead the gateway writes them once into an
-anonymous memory file and sends what it is called; the worker reads it there. The file has no name
-in any file system and is gone with its last descriptor, whatever happens to either process.
+A socket would transfer the bytes in about twenty pieces, each handled by two event loops; that
+costs half as much as all other work of the gateway. Instead the gateway writes them once to an
+anonymous memory file and sends its process id, descriptor and name; the worker reads the file. The
+file is in no file system: the kernel deletes it when its last descriptor is closed, also when a
+process dies.
 """
 
 from __future__ import annotations
@@ -17,47 +18,47 @@ from typing import Any
 
 from bandstand.errors import BandstandError
 
-FACT = "recording"
-# Below this the socket is as cheap.
+RECORDING = "recording"
+# For smaller recordings the socket costs no more.
 SMALLEST_BYTES = 64 * 1024
 _NAME = "bandstand-recording-"
 
 
 class HandoverError(BandstandError):
-    """The worker cannot see the gateway's memory: another host, container or user."""
+    """The worker cannot read the gateway's memory: another host, container or user."""
 
     status = 503
     error_type = "handover_failed"
 
 
 def can_hand_over(worker_url: str | None) -> bool:
-    """Say whether a worker at this address is on this host, and this host has such memory."""
+    """Return whether the worker is on this host, and this host has `memfd_create`."""
     return (worker_url or "").startswith("file:") and hasattr(os, "memfd_create")
 
 
 @contextmanager
 def handed_over(content: bytes) -> Iterator[dict[str, Any]]:
-    """Hold `content` in shared memory for the block; yield what a worker needs to read it."""
+    """Keep `content` in shared memory for the block; yield the metadata to read it with."""
     name = f"{_NAME}{uuid.uuid4().hex}"
     with os.fdopen(os.memfd_create(name), "wb", buffering=0) as file:
         written = 0
         while written < len(content):
             written += file.write(memoryview(content)[written:])
-        yield {FACT: {"process": os.getpid(), "descriptor": file.fileno(), "name": name}}
+        yield {RECORDING: {"process": os.getpid(), "descriptor": file.fileno(), "name": name}}
 
 
-def take_over(facts: Mapping[str, Any]) -> bytes:
-    """Read what another process holds in `handed_over`.
+def take_over(metadata: Mapping[str, Any]) -> bytes:
+    """Return the content that another process keeps with `handed_over`.
 
     Raises:
-        HandoverError: it cannot be seen from here, or it is something else by now.
+        HandoverError: this process cannot read it, or the descriptor is now another file.
     """
-    place = facts[FACT]
+    place = metadata[RECORDING]
     path = Path("/proc") / str(int(place["process"])) / "fd" / str(int(place["descriptor"]))
     name = str(place["name"])
     try:
         with path.open("rb") as file:
-            # By its own descriptor: the gateway's may have been closed, and its number used again.
+            # Checked on our descriptor: the gateway may have closed its own and reused the number.
             held = str(Path(f"/proc/self/fd/{file.fileno()}").readlink())
             if not name.startswith(_NAME) or held != f"/memfd:{name} (deleted)":
                 raise HandoverError(f"{path} is not the recording {name}")

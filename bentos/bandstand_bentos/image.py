@@ -1,4 +1,4 @@
-"""The container image that `bentoml build` describes: what Bandstand's wheel asks for."""
+"""The container image of `bentoml build`: it has the requirements of Bandstand's wheel."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ EXTRAS = ("cpu", "triton")
 def serving_image() -> Image:
     """Return an image with the serving dependencies of the installed distribution, and no others.
 
-    Our own distributions are not among them: a bento carries their sources.
+    Our own distributions are not among them: a bento contains their sources.
     """
     image = Image(python_version="3.11", lock_python_packages=False)
     try:
         return image.python_packages(*serving_requirements())
-    except PackageNotFoundError:  # a bento's archive is served: its image was built long ago
+    except PackageNotFoundError:  # this runs in a bento, whose image is already built
         return image
 
 
 def serving_requirements() -> list[str]:
-    """Return what serving needs, by the metadata of the installed distribution.
+    """Return the requirements of serving, from the metadata of the installed distribution.
 
     Raises:
         PackageNotFoundError: it is not installed.

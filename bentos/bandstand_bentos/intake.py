@@ -1,4 +1,4 @@
-"""The three ways audio arrives at a route, brought to one: bytes and options."""
+"""Intake: reads the audio and the options of a request, in each of the three accepted forms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _AudioAddress(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """One request's audio, still encoded, and its operation's options."""
+    """The encoded audio of one request, and the options of its operation."""
 
     audio: bytes
     options: Any
@@ -65,14 +65,14 @@ async def _read_address(request: Request) -> tuple[str, dict[str, Any]]:
 async def read_intake(
     request: Request, limits: FetchLimits, operation: Operation[..., Any]
 ) -> Intake:
-    """Read a request's audio: multipart, JSON with an address, or else the raw body.
+    """Read a request's audio: multipart, JSON with an address, or the raw body.
 
-    Curl's `--data-binary` calls any body a web form, so only multipart counts as one. Options come
-    in the query, in form fields or in the JSON.
+    `curl --data-binary` labels every body as a URL-encoded form, so such a body is read as raw
+    audio. Options are read from the query, the form fields or the JSON.
 
     Raises:
-        MalformedRequestError: no audio in it, an option that the operation does not have, or a
-            value that its option does not take.
+        MalformedRequestError: it has no audio, an option that the operation does not have, or an
+            invalid value of an option.
         BandstandError: the refusals of `fetch`; `PayloadTooLargeError`.
     """
     query = dict(request.query_params)

@@ -1,4 +1,4 @@
-"""Starts the service in this process: BentoML's own supervisor, told to look more often."""
+"""Starts the service in this process: BentoML's supervisor, with more frequent checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READY_SECONDS = 120.0
 
 
 def _try_sample(address: str, sample: Path) -> None:
-    """Once the server is ready, ask it about one recording and show what it says."""
+    """Wait until the server is ready, classify one recording, and print the answer."""
     console = Console()
     try:
         with Bandstand(address) as client:
@@ -41,19 +41,19 @@ def _try_sample(address: str, sample: Path) -> None:
 def serve(settings: Settings, sample: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
-    A dead worker is noticed every half second instead of every ten, and is always replaced: in
-    containers too, where BentoML leaves that to the orchestrator and the pod with a hole in it
-    would stay.
+    The supervisor looks for dead workers every half second, not every ten, and always replaces
+    them. In containers BentoML leaves that to the orchestrator, which sees only the whole pod and
+    would let it run without the worker.
 
     Args:
         settings: address, limits, log format.
-        sample: a recording to answer, and show the answer of, once the server is ready.
+        sample: a recording to classify, with a printed answer, when the server is ready.
     """
-    # Nobody asked for usage reports to be sent; before BentoML is imported.
+    # Sends no usage reports; BentoML reads this when it is imported.
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from bandstand_bentos.seam import supervise
 
-    os.environ.update(settings.as_environment())  # the workers read theirs from there
+    os.environ.update(settings.as_environment())  # the workers read their settings from it
     if sample is not None:
         address = f"http://{settings.host}:{settings.port}"
         threading.Thread(target=_try_sample, args=(address, sample), daemon=True).start()

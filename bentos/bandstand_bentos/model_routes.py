@@ -1,4 +1,4 @@
-"""The routes about models: listing, proof, and the administrator's loading and unloading."""
+"""The routes of models: list, proof, and loading and unloading by the administrator."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bandstand_client.contract.shared import Refusal
 
 _CONTROL_REFUSALS: dict[int | str, dict[str, Any]] = {
     400: REFUSALS[400],
-    401: {"model": Refusal, "description": "No key, or not the administrator's."},
+    401: {"model": Refusal, "description": "There is no key, or it is not the administrator's."},
     403: {"model": Refusal, "description": "Model control is off: no key is set."},
     404: REFUSALS[404],
     409: {"model": Refusal, "description": "That version is not installed."},
-    500: {"model": Refusal, "description": "The model's file is not what its card says."},
+    500: {"model": Refusal, "description": "The model's file does not match its card."},
     503: REFUSALS[503],
 }
 _LOAD_BODY = {
@@ -41,7 +41,7 @@ _LOAD_BODY = {
 
 
 async def _no_query(request: Request) -> None:
-    """Refuse query parameters: these routes have none, and an ignored one misleads.
+    """Refuse query parameters: these routes have none, and ignoring one would mislead.
 
     Raises:
         MalformedRequestError: there are some.
@@ -55,12 +55,12 @@ _NO_QUERY = [Depends(_no_query)]
 
 
 class LoadOptions(BaseModel):
-    """What may be asked for when a model is loaded."""
+    """The options of loading a model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int | None = Field(None, ge=1)
-    """The version to serve from now on; none: the newest."""
+    """The version to serve from now on; None: the newest."""
 
 
 def add_model_routes(app: FastAPI) -> None:
@@ -107,7 +107,7 @@ def _add_control(app: FastAPI) -> None:
         response_model=ModelSummary,
         responses=_CONTROL_REFUSALS,
         openapi_extra=_LOAD_BODY,
-        summary="Serve a model, or another version of it; nothing in flight is lost",
+        summary="Serve a model, or another version of it; requests in flight are finished",
         dependencies=_NO_QUERY,
     )
     async def load(request: Request, name: str) -> Response:
@@ -120,7 +120,7 @@ def _add_control(app: FastAPI) -> None:
         "/models/{name}/unload",
         response_model=ModelSummary,
         responses=_CONTROL_REFUSALS,
-        summary="Stop serving a model, once what was begun with it is answered",
+        summary="Stop serving a model, after the requests that use it are answered",
         dependencies=_NO_QUERY,
     )
     async def unload(request: Request, name: str) -> Response:
@@ -142,10 +142,11 @@ def _load_options(body: bytes) -> LoadOptions:
 
 
 def _for_administrators(request: Request) -> Surface:
-    """Return the surface if the request carries the administrator's key.
+    """Return the surface if the request has the administrator's key.
 
     Raises:
-        ModelControlOffError, UnauthorizedError: there is no such key, or it is another one.
+        ModelControlOffError: no such key is set.
+        UnauthorizedError: the request has none, or another one.
     """
     surface: Surface = request.app.state.surface
     key = surface.settings.admin_key
@@ -155,5 +156,5 @@ def _for_administrators(request: Request) -> Surface:
         )
     given = request.headers.get("authorization", "").encode()
     if not hmac.compare_digest(given, f"Bearer {key.get_secret_value()}".encode()):
-        raise UnauthorizedError("this takes the administrator's key, as a bearer token")
+        raise UnauthorizedError("this needs the administrator's key as a bearer token")
     return surface

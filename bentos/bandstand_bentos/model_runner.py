@@ -1,4 +1,4 @@
-"""The runner processes: one that many models share, and one for each model that needs its own."""
+"""The runner processes: one that the light models share, and one for each heavy model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bandstand_bentos.seam import Block, RefusePickles, supervised_services
 from bandstand_bentos.wiring import service_config
 from bandstand_bentos.worker import (
     Arrays,
-    Facts,
+    Metadata,
     answer,
-    client_waits,
+    connection_check,
     start_worker,
 )
 
@@ -30,15 +30,15 @@ _SETTINGS = get_settings()
 
 
 def runner_name(model: str) -> str:
-    """Return the BentoML service name of a runner process that one model has for itself."""
+    """Return the BentoML service name of the runner process of a heavy model."""
     return f"{_OWN}{model}"
 
 
 def own_runners(usable: Mapping[str, Card]) -> tuple[str, ...]:
     """Return the models that have a runner process of their own, for as long as the server runs.
 
-    The supervisor decides it when it starts. A process that is replaced later goes by the processes
-    that there are, since the repository may have changed.
+    The supervisor decides this when it starts. A process that is replaced later uses the list of
+    existing processes, because the repository may have changed.
 
     Args:
         usable: the cards of the models that can be served, by name.
@@ -56,7 +56,7 @@ def _observe(model: str, rows: int, seconds: float, queued_seconds: float) -> No
 
 
 class _ModelRunner:
-    """Answers batches of windows with any number of models; callers share a model's batches."""
+    """Computes batches of windows with one or several models; requests share batches."""
 
     own: str | None
 
@@ -66,16 +66,16 @@ class _ModelRunner:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Set up the process, and load what it is to serve; each has answered once then."""
+        """Set up the process, and load and warm up its models."""
         start_worker(_SETTINGS)
-        await self._pool.load_installed(self._share())
+        await self._pool.load_installed(self._models_to_load())
 
     @bentoml.on_shutdown
     async def shut_down(self) -> None:
-        """Finish what was begun and let the models go."""
+        """Finish the batches in progress and close the models."""
         await self._pool.aclose()
 
-    def _share(self) -> list[str]:
+    def _models_to_load(self) -> list[str]:
         """Return the models that this process serves when it starts."""
         usable = self._catalogue.usable()
         if self.own is not None:
@@ -89,53 +89,53 @@ class _ModelRunner:
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def infer(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
-        """Answer one batch of the model of fact `model`.
+        """Compute one batch of the model that the metadata name as `model`.
 
         Args:
             block: an array per model input, batch axis first.
-            ctx: the request, to notice a caller that hung up.
+            ctx: the request, to notice a client that disconnected.
         """
-        still_wanted = client_waits(ctx)
+        client_waits = connection_check(ctx)
 
-        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            model = self._serving(facts["model"])
-            outputs = await model.infer(arrays, still_wanted)
-            return outputs, _answering(model)
+        async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
+            model = self._serving(metadata["model"])
+            outputs = await model.infer(arrays, client_waits)
+            return outputs, _version_and_runtime(model)
 
         return await answer(block, work)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def control(self, block: bytes, /) -> bytes:
-        """Do what fact `command` says.
+        """Run the `command` of the metadata.
 
-        `load`: serve fact `version` (None: the newest) of fact `model`; return when what was begun
-        with the version before is answered. `unload`: serve fact `model` no more. `list`: what is
-        served, and what could not be loaded and why.
+        `load`: serve `version` (None: the newest) of `model`; return when the previous version has
+        finished its batches. `unload`: stop serving `model`. `list`: return the models that are
+        served, and those that could not be loaded, with the reason.
         """
 
-        async def work(_arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            return {}, await self._control(facts)
+        async def work(_arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
+            return {}, await self._control(metadata)
 
         return await answer(block, work)
 
-    async def _control(self, facts: Facts) -> Facts:
-        match facts:
+    async def _control(self, metadata: Metadata) -> Metadata:
+        match metadata:
             case {"command": "load", "model": name, "version": version}:
                 await self._pool.load(name, version)
-                return _answering(self._serving(name))
+                return _version_and_runtime(self._serving(name))
             case {"command": "unload", "model": name}:
                 await self._pool.unload(name)
                 return {}
             case {"command": "list"}:
                 served, failures = self._pool.served, self._pool.failures
                 return {
-                    "served": {name: _answering(model) for name, model in served.items()},
+                    "served": {name: _version_and_runtime(model) for name, model in served.items()},
                     "failures": {name: error.to_fields() for name, error in failures.items()},
                 }
-        raise MalformedRequestError("no command of a runner process")
+        raise MalformedRequestError("a runner process has no such command")
 
 
-def _answering(model: LoadedModel) -> Facts:
+def _version_and_runtime(model: LoadedModel) -> Metadata:
     return {"version": model.version, "runtime": model.runtime}
 
 
@@ -153,5 +153,5 @@ def own_runner(model: str) -> bentoml.Service:
 
 
 def shared_runner() -> bentoml.Service:
-    """Make the BentoML service that runs all models which have no runner of their own."""
+    """Make the BentoML service that runs all models that have no runner process of their own."""
     return _service(SHARED_RUNNER, None)

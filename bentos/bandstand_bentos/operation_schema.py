@@ -1,4 +1,4 @@
-"""What OpenAPI says of an operation's request: its options, and the three ways audio comes."""
+"""The OpenAPI schema of an operation's request: its options, and the three forms of audio."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ADDRESS = {"type": "string", "format": "uri"}
 
 
 def operation_schema(operation: Operation[..., Any]) -> dict[str, Any]:
-    """Return what FastAPI cannot know of a route that reads its request itself.
+    """Return the schema of a request, which FastAPI cannot derive: the route reads it itself.
 
-    The options stand in the query, or beside the audio in a multipart or JSON body.
+    The options are in the query, or beside the audio in a multipart or JSON body.
     """
     options = options_schema(operation)
 
@@ -40,7 +40,7 @@ def operation_schema(operation: Operation[..., Any]) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "description": "Audio in one of three ways: a multipart field, the raw body, or a URL.",
+            "description": "Audio in one of three forms: multipart field, raw body, or URL.",
             "content": {
                 "multipart/form-data": body(file=_BINARY),
                 "application/octet-stream": {"schema": _BINARY},

@@ -1,4 +1,4 @@
-"""The preprocessing runner: decodes, resamples, cuts windows, runs host front ends."""
+"""The preprocessor: decodes, resamples, cuts windows, and computes host front ends."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bandstand.pipelines.prepare import prepare
 from bandstand.pipelines.prepared import PreparedRecording
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
-from bandstand_bentos.handover import FACT, take_over
+from bandstand_bentos.handover import RECORDING, take_over
 from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.seam import Block, RefusePickles
 from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bandstand_bentos.worker import (
     Arrays,
-    ClientGoneError,
-    Facts,
+    ClientDisconnectedError,
+    Metadata,
     answer,
-    client_waits,
+    connection_check,
     start_worker,
 )
 
@@ -35,7 +35,7 @@ _WORKERS, _THREADS = preprocess_layout(_SETTINGS, available_cores())
 
 
 class _Preprocessor:
-    """CPU work on recordings, scaled apart from the models."""
+    """Prepares recordings on the CPU, in processes separate from the models."""
 
     def __init__(self) -> None:
         self._limits = DecodeLimits.from_settings(_SETTINGS)
@@ -44,36 +44,36 @@ class _Preprocessor:
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
-        """Build filter banks and load libraries before the first request comes."""
+        """Build filter banks and load libraries before the first request."""
         start_worker(_SETTINGS)
         card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
         prepare(probe_recording(), (card,), self._limits)
 
     def _prepare(
-        self, arrays: Arrays, facts: Facts, wanted: Sequence[InputSpecification]
+        self, arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]
     ) -> PreparedRecording:
-        audio = take_over(facts) if FACT in facts else arrays["audio"].tobytes()
+        audio = take_over(metadata) if RECORDING in metadata else arrays["audio"].tobytes()
         return prepare(audio, wanted, self._limits)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
-        """Prepare one recording for all the models that are asked about it.
+        """Prepare one recording for all the models of a request.
 
         Args:
-            block: fact `wanted`, different `InputSpecification`s, and the encoded bytes: as array
-                `audio` (uint8) or handed over.
-            ctx: the request, to notice a caller that hung up.
+            block: metadata `wanted`, different `InputSpecification`s, and the encoded bytes: as
+                array `audio` (uint8), or handed over in shared memory.
+            ctx: the request, to notice a client that disconnected.
         """
-        still_wanted = client_waits(ctx)
+        client_waits = connection_check(ctx)
 
-        async def work(arrays: Arrays, facts: Facts) -> tuple[Arrays, Facts]:
-            # Not a name: models are installed while this runs, each version with its own card.
-            wanted = [InputSpecification.model_validate(each) for each in facts["wanted"]]
+        async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
+            # Specifications, not model names: versions with other cards may be installed meanwhile.
+            wanted = [InputSpecification.model_validate(each) for each in metadata["wanted"]]
             async with self._turn:
-                if not await still_wanted():
-                    raise ClientGoneError("the client hung up")
+                if not await client_waits():
+                    raise ClientDisconnectedError("the client disconnected")
                 prepared = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._prepare, arrays, facts, wanted
+                    self._pool, self._prepare, arrays, metadata, wanted
                 )
             return to_block(prepared, [each.key for each in wanted])
 

@@ -1,4 +1,4 @@
-"""The gateway's side of a worker, and of the preprocessor: pipelines do not know of processes."""
+"""Calls of workers from the gateway, so that pipelines are independent of processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_i
 from bandstand_bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
 from bandstand_bentos.prepared_block import from_block
 from bandstand_bentos.seam import FAILED_CALLS, LOST_ANSWERS
-from bandstand_bentos.worker import Arrays, Facts
+from bandstand_bentos.worker import Arrays, Metadata
 from bandstand_client.contract.shared import AudioMetadata
 
 # Hashing releases the interpreter lock; below this it is not worth a thread.
@@ -35,19 +35,19 @@ logger = logging.getLogger("bandstand.gateway")
 
 
 async def call_worker(
-    worker: str, call: Call, arrays: Mapping[str, Array], facts: Mapping[str, Any]
+    worker: str, call: Call, arrays: Mapping[str, Array], metadata: Mapping[str, Any]
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Send one block to a worker and read its answer.
 
-    Workers compute pure functions, so a call that a dying worker dropped is repeated; the
-    repetition waits in the socket's queue until the worker is back. Before it there is a pause, in
-    which the other connections to the dead worker are found to be dead too.
+    Workers compute pure functions, so the gateway repeats a call whose worker died. The repeated
+    call waits in the socket's queue until the worker has been replaced. It follows after a pause,
+    in which the client finds and closes the other connections to the dead worker.
 
     Raises:
-        BandstandError: what the worker refused with.
-        UnavailableError: the worker cannot be reached, or died again and again over this call.
+        BandstandError: the worker refused the call.
+        UnavailableError: the worker cannot be reached, or died in each repetition of this call.
     """
-    block = pack(arrays, {**facts, "request_id": request_id.get()})
+    block = pack(arrays, {**metadata, "request_id": request_id.get()})
     for pause in (*PAUSES_SECONDS, None):
         try:
             answer = await call(block)
@@ -67,7 +67,7 @@ async def call_worker(
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFeatures:
+class CachedFeatures:
     """Features of one recording, and its metadata."""
 
     features: PreparedRows
@@ -75,39 +75,39 @@ class KeptFeatures:
 
 
 class FeatureCache:
-    """The most recently used features, by content and `InputSpecification.key`; bounded."""
+    """A cache of the most recently used features, by content hash and `InputSpecification.key`."""
 
     def __init__(self, entries: int) -> None:
-        self._entries = entries
-        self._kept: OrderedDict[tuple[str, str], KeptFeatures] = OrderedDict()
+        self._max_entries = entries
+        self._cached: OrderedDict[tuple[str, str], CachedFeatures] = OrderedDict()
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is kept at all."""
-        return self._entries > 0
+        """Whether the cache has any capacity."""
+        return self._max_entries > 0
 
-    def get(self, key: tuple[str, str]) -> KeptFeatures | None:
-        """Return what is kept under `key`, and count the lookup."""
-        found = self._kept.get(key)
+    def get(self, key: tuple[str, str]) -> CachedFeatures | None:
+        """Return the features under `key`, or None, and count the lookup."""
+        found = self._cached.get(key)
         CACHE_LOOKUPS.labels("hit" if found else "miss").inc()
         if found:
-            self._kept.move_to_end(key)
+            self._cached.move_to_end(key)
         return found
 
     def put(self, key: tuple[str, str], features: PreparedRows, audio: AudioMetadata) -> None:
-        """Keep a copy of `features`, forgetting those unused for longest if need be."""
-        # The arrays are views of the whole answer, which would stay in memory with them. What comes
-        # from the cache takes no time.
+        """Store a copy of `features`; when the cache is full, remove those unused for longest."""
+        # The arrays are views of the whole answer: a view would keep all of it in memory. Times are
+        # zero, because features from the cache take none.
         copy = PreparedRows(
             features.rows.copy(),
             features.starts_seconds.copy(),
             features.durations_seconds.copy(),
             timings_ms=dict.fromkeys(STAGES, 0.0),
         )
-        self._kept[key] = KeptFeatures(copy, audio)
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+        self._cached[key] = CachedFeatures(copy, audio)
+        self._cached.move_to_end(key)
+        while len(self._cached) > self._max_entries:
+            self._cached.popitem(last=False)
 
 
 async def _sha256(content: bytes) -> str:
@@ -117,7 +117,7 @@ async def _sha256(content: bytes) -> str:
 
 
 class RemotePreparation:
-    """Prepares recordings in the preprocessor; remembers features, which are small."""
+    """Prepares recordings in the preprocessor; caches features, which are small."""
 
     def __init__(
         self, worker: str, call: Call, cache: FeatureCache, *, hand_over: bool = False
@@ -128,9 +128,9 @@ class RemotePreparation:
         self._hand_over = hand_over
 
     async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
-        """See `bandstand.pipelines.prepare.prepare`; one call for what no cache has."""
+        """See `bandstand.pipelines.prepare.prepare`; one call computes what is not cached."""
         wanted = specifications(cards)
-        of_cache = [key for key, each in wanted.items() if self._may_keep(each)]
+        of_cache = [key for key, each in wanted.items() if self._may_cache(each)]
         sha256 = await _sha256(audio) if of_cache else ""
         found = {key: self._cache.get((sha256, key)) for key in of_cache}
         kept = {key: features for key, features in found.items() if features is not None}
@@ -147,7 +147,7 @@ class RemotePreparation:
                 self._cache.put((sha256, key), features, computed.audio)
         return replace(computed, parts={**parts, **computed.parts})
 
-    def _may_keep(self, wanted: InputSpecification) -> bool:
+    def _may_cache(self, wanted: InputSpecification) -> bool:
         return self._cache.enabled and wanted.front_end.kind in HOST_FRONT_ENDS
 
     async def _compute(
@@ -155,20 +155,20 @@ class RemotePreparation:
     ) -> PreparedRecording:
         with stage("prepare"):
             asked = {"wanted": [each.model_dump(mode="json") for each in wanted]}
-            arrays, facts = await self._send(audio, asked)
-        prepared = from_block(arrays, facts, wanted)
+            arrays, metadata = await self._send(audio, asked)
+        prepared = from_block(arrays, metadata, wanted)
         for name, milliseconds in prepared.timings_ms.items():
             STAGE_SECONDS.labels(name).observe(milliseconds / 1e3)
         return prepared
 
-    async def _send(self, audio: bytes, facts: Facts) -> tuple[Arrays, Facts]:
-        """Hand the recording over where that is possible, else send it along."""
+    async def _send(self, audio: bytes, metadata: Metadata) -> tuple[Arrays, Metadata]:
+        """Send the recording in shared memory if that is possible, else through the socket."""
         if self._hand_over and len(audio) >= SMALLEST_BYTES:
             try:
                 with handed_over(audio) as place:
-                    return await call_worker(self._worker, self._call, {}, {**facts, **place})
+                    return await call_worker(self._worker, self._call, {}, {**metadata, **place})
             except (HandoverError, OSError) as error:
-                logger.warning("recordings go through the socket from now on: %s", error)
+                logger.warning("recordings are sent through the socket from now on: %s", error)
                 self._hand_over = False
         inline = {"audio": np.frombuffer(audio, np.uint8)}
-        return await call_worker(self._worker, self._call, inline, facts)
+        return await call_worker(self._worker, self._call, inline, metadata)

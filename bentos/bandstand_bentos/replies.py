@@ -1,4 +1,4 @@
-"""What answers look like on the wire, and the refusals that routes document."""
+"""The JSON response of an answer, and the refusals that routes document."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     404: {"model": Refusal, "description": "No such model."},
     409: {"model": Refusal, "description": "The model is not installed."},
     413: {"model": Refusal, "description": "Too many bytes, or too many seconds."},
-    415: {"model": Refusal, "description": "Not audio in a format that can be decoded."},
-    422: {"model": Refusal, "description": "Audio, but unusable: empty, too short, NaN, …"},
-    429: {"model": Refusal, "description": "Overloaded; see Retry-After."},
-    500: {"model": Refusal, "description": "A fault of ours."},
-    503: {"model": Refusal, "description": "A part is starting or gone; see Retry-After."},
+    415: {"model": Refusal, "description": "The content is not audio in a supported format."},
+    422: {"model": Refusal, "description": "The audio is unusable: empty, too short, NaN, …"},
+    429: {"model": Refusal, "description": "The queue is full; see Retry-After."},
+    500: {"model": Refusal, "description": "An internal error."},
+    503: {"model": Refusal, "description": "A part is starting or not available; see Retry-After."},
     504: {"model": Refusal, "description": "Not finished within the deadline."},
 }
 
 
 def json_response(answer: object, status: int = 200) -> Response:
-    """Serialise an answer once; FastAPI's own way validates and copies first."""
+    """Serialise an answer once; FastAPI itself would validate and copy it first."""
     return Response(to_json(answer), status, media_type="application/json")

@@ -1,4 +1,4 @@
-"""The HTTP surface, as a FastAPI app: one OpenAPI page, one shape for every refusal."""
+"""The HTTP routes, as a FastAPI app: one OpenAPI page, one form for every refusal."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ from bandstand_bentos.surface import Surface
 from bandstand_client.contract.shared import Health
 
 _DESCRIPTION = """\
-Genre, instruments and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm, told
-apart by content. Every refusal is `{"error", "error_type", "request_id"}` with a documented status.
+Genre, instruments and audio features of recordings: wav, flac, mp3, ogg, opus, m4a or webm,
+recognised by content. Every refusal is `{"error", "error_type", "request_id"}` with a documented
+status.
 """
 
 
-class ClientGone(Exception):  # noqa: N818 - no error of ours or theirs
-    """The client hung up; there is nobody to answer."""
+class ClientDisconnected(Exception):  # noqa: N818 - not an error
+    """The client disconnected."""
 
 
 async def _until_disconnect(request: Request) -> None:
@@ -48,21 +49,21 @@ async def _until_disconnect(request: Request) -> None:
 
 
 async def _while_connected(request: Request, work: Awaitable[object]) -> object:
-    """Await `work`, but drop it when the client hangs up."""
+    """Await `work`; cancel it when the client disconnects."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_until_disconnect(request))
+    disconnect = asyncio.ensure_future(_until_disconnect(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ClientGone
+        raise ClientDisconnected
     finally:
         task.cancel()
-        gone.cancel()
+        disconnect.cancel()
 
 
 async def _answer(request: Request, operation: ServedOperation) -> Response:
-    """Read the audio, wait for a turn, work: in one deadline, for a client that stays."""
+    """Read the audio, wait for a turn and run the operation, within one deadline."""
     surface: Surface = request.app.state.surface
     deadline = surface.settings.request_deadline_seconds
     try:
@@ -84,9 +85,9 @@ def create_app() -> FastAPI:
         title="Bandstand",
         version=__version__,
         description=_DESCRIPTION,
-        docs_url=None,  # docs_page.py has one that loads nothing from elsewhere
+        docs_url=None,  # docs_page.py has one that loads nothing from other hosts
         redoc_url=None,
-        # BentoML's middleware opens the request's span, where spans are exported at all.
+        # BentoML's middleware opens the request's span, if spans are exported.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     for operation in SERVED:
@@ -126,7 +127,7 @@ def _add_health(app: FastAPI) -> None:
         return json_response(Health(status="ok", version=__version__))
 
     not_ready: dict[int | str, dict[str, Any]] = {
-        503: {"model": Health, "description": "Some part does not answer."}
+        503: {"model": Health, "description": "A part does not answer."}
     }
 
     @app.get("/readyz", response_model=Health, responses=not_ready, summary="Can it answer?")
@@ -175,10 +176,10 @@ def _add_errors(app: FastAPI) -> None:
             return response
         return error_response(MalformedRequestError(str(error.detail)))
 
-    @app.exception_handler(ClientGone)
-    async def gone(_request: Request, _error: ClientGone) -> Response:
+    @app.exception_handler(ClientDisconnected)
+    async def disconnected(_request: Request, _error: ClientDisconnected) -> Response:
         return Response(status_code=499)
 
     @app.exception_handler(Exception)
     async def unexpected(_request: Request, _error: Exception) -> Response:
-        return error_response(BandstandError("an internal error; the log has it"))
+        return error_response(BandstandError("an internal error; see the server's log"))

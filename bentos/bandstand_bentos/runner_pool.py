@@ -1,4 +1,4 @@
-"""The gateway's side of the models: they are in runner processes, behind sockets."""
+"""The gateway's model pool: the models run in runner processes."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.telemetry import stage
 from bandstand_bentos.remote import Call, call_worker
 
-_LOOK_SECONDS = 5.0
+_REFRESH_SECONDS = 5.0
 
 logger = logging.getLogger("bandstand.gateway")
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerProcess:
-    """A runner process, as the gateway sees it.
+    """The gateway's connection to a runner process.
 
     Attributes:
-        name: of its service.
-        infer: its call that answers a batch.
-        control: its call that loads, unloads and lists; see `bandstand_bentos.model_runner`.
+        name: the name of its service.
+        infer: its call that computes a batch.
+        control: its call that loads, unloads and lists models; see `bandstand_bentos.model_runner`.
     """
 
     name: str
     infer: Call
     control: Call
 
-    async def told(self, command: str, **facts: Any) -> dict[str, Any]:
-        """Send a command to `control`; return the facts of its answer.
+    async def send(self, command: str, **metadata: Any) -> dict[str, Any]:
+        """Send a command to `control`; return the metadata of its answer.
 
         Raises:
-            BandstandError: what it refused with; it cannot be reached.
+            BandstandError: it refused the command, or cannot be reached.
         """
-        return (await call_worker(self.name, self.control, {}, {"command": command, **facts}))[1]
+        return (await call_worker(self.name, self.control, {}, {"command": command, **metadata}))[1]
 
 
 class RemoteModel:
@@ -51,9 +51,9 @@ class RemoteModel:
 
     Args:
         name: its name.
-        card_of: gives a version's card.
-        version: the version that answers, as far as is known.
-        runner: where it is.
+        card_of: returns the card of a version.
+        version: the version that is expected to answer.
+        runner: the runner process.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class RemoteModel:
         self.runtime: str | None = None
         self._runner = runner
 
-    def answered_by(self, version: int, runtime: str) -> None:
-        """Take note of what answers.
+    def set_version(self, version: int, runtime: str) -> None:
+        """Store the version and the runtime that answer.
 
         Raises:
             BandstandError: the card of that version is not in this repository.
@@ -77,27 +77,27 @@ class RemoteModel:
         self.runtime = runtime
 
     async def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one batch; afterwards `card` and `version` are those that answered."""
+        """Compute one batch; afterwards `card` and `version` are those that answered."""
         with stage("inference"):
-            outputs, facts = await call_worker(
+            outputs, metadata = await call_worker(
                 self._runner.name, self._runner.infer, inputs, {"model": self._name}
             )
-        self.answered_by(facts["version"], facts["runtime"])
+        self.set_version(metadata["version"], metadata["runtime"])
         return outputs
 
 
 class RunnerPool(ModelPool):
-    """Models in runner processes: a few have one of their own, all others share one.
+    """Models in runner processes: each heavy model has its own, the light models share one.
 
-    Which models are served, the runner processes know: each loads, when it starts, what the
-    repository says, and what it is told later. The gateway begins with what the repository says and
-    looks at each runner process again and again, so that both sides may be replaced at any time. A
-    model that was unloaded here stays so when its runner process is replaced.
+    The runner processes determine which models are served: each loads the models of the repository
+    when it starts, and follows the commands that it receives. The gateway starts with the models of
+    the repository and asks each runner process regularly, so either side may be replaced at any
+    time. A model that was unloaded here stays unloaded when its runner process is replaced.
 
     Args:
-        catalogue: which models there are.
-        shared: the runner process of all models that have none of their own.
-        own: the others, by model.
+        catalogue: the cards and the repository.
+        shared: the runner process of the light models.
+        own: the runner processes of the heavy models, by model.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class RunnerPool(ModelPool):
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
         self._changes = 0
-        self._following: list[asyncio.Task[None]] = []
+        self._refreshing: list[asyncio.Task[None]] = []
         for name in catalogue.usable():
-            with suppress(BandstandError):  # it has gone, or broken, meanwhile
-                self._expect(name, catalogue.serving(name).version)
+            with suppress(BandstandError):  # it was removed or damaged meanwhile
+                self._add(name, catalogue.serving(name).version)
 
     def __getitem__(self, name: str) -> RemoteModel:
         return self._models[name]
@@ -127,7 +127,7 @@ class RunnerPool(ModelPool):
 
     @property
     def served(self) -> Mapping[str, RemoteModel]:
-        """The models that answer, as far as is known."""
+        """The models that are served: by the repository at first, then by the last refresh."""
         return {name: model for name, model in self._models.items() if name not in self._failures}
 
     @property
@@ -137,23 +137,25 @@ class RunnerPool(ModelPool):
 
     @property
     def probes(self) -> Mapping[str, Attempt]:
-        """The shared runner process: it answers, and serves what it is to serve."""
-        return {self._shared.name: partial(self._look, self._shared)}
+        """The shared runner process: it answers, and serves the models that it should serve."""
+        return {self._shared.name: partial(self._refresh, self._shared)}
 
     async def start(self) -> None:
-        """Look at the runner processes again and again; one that still starts is waited for."""
+        """Start the regular refresh; runner processes may still be starting."""
         for runner in (self._shared, *self._own.values()):
-            following = asyncio.create_task(self._follow(runner), name=f"follow-{runner.name}")
-            self._following.append(following)
+            refreshing = asyncio.create_task(
+                self._refresh_regularly(runner), name=f"refresh-{runner.name}"
+            )
+            self._refreshing.append(refreshing)
 
     async def load(self, name: str, version: int | None = None) -> None:
         """See `ModelPool.load`."""
         self._catalogue.check(name)
         async with self._changes_made():
-            facts = await self._runner_of(name).told("load", model=name, version=version)
+            metadata = await self._runner_of(name).send("load", model=name, version=version)
             self._unloaded.discard(name)
             self._failures.pop(name, None)
-            self._answers(name, facts["version"], facts["runtime"])
+            self._set_version(name, metadata["version"], metadata["runtime"])
 
     async def unload(self, name: str) -> None:
         """See `ModelPool.unload`."""
@@ -163,53 +165,53 @@ class RunnerPool(ModelPool):
                 raise ModelNotInstalledError(f"{name} is not loaded")
             del self._models[name]
             self._unloaded.add(name)
-            await self._runner_of(name).told("unload", model=name)
+            await self._runner_of(name).send("unload", model=name)
 
     async def aclose(self) -> None:
-        """Stop looking; the runner processes go by themselves."""
-        for following in self._following:
-            following.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
+        """Stop the regular refresh; the supervisor ends the runner processes."""
+        for refreshing in self._refreshing:
+            refreshing.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
 
     def _runner_of(self, name: str) -> RunnerProcess:
         return self._own.get(name, self._shared)
 
-    def _expect(self, name: str, version: int) -> RemoteModel:
+    def _add(self, name: str, version: int) -> RemoteModel:
         def card_of(version: int) -> Card:
             return self._catalogue.repository.installed(name, version).card()
 
         self._models[name] = RemoteModel(name, card_of, version, self._runner_of(name))
         return self._models[name]
 
-    def _answers(self, name: str, version: int, runtime: str) -> None:
-        model = self._models.get(name) or self._expect(name, version)
-        model.answered_by(version, runtime)
+    def _set_version(self, name: str, version: int, runtime: str) -> None:
+        model = self._models.get(name) or self._add(name, version)
+        model.set_version(version, runtime)
 
     @asynccontextmanager
     async def _changes_made(self) -> AsyncIterator[None]:
-        """Hold off other changes; what was looked up meanwhile is out of date."""
+        """Exclude other changes, and mark refreshes that run meanwhile as out of date."""
         async with self._changing:
             try:
                 yield
             finally:
                 self._changes += 1
 
-    async def _follow(self, runner: RunnerProcess) -> None:
+    async def _refresh_regularly(self, runner: RunnerProcess) -> None:
         while True:
             try:
-                await self._look(runner)
+                await self._refresh(runner)
             except BandstandError:
-                pass  # said in the log by the call; whoever asks a model is told
+                pass  # the call has logged it, and requests get the error
             except Exception:
-                logger.exception("looking at the %s", runner.name)
-            await asyncio.sleep(_LOOK_SECONDS)
+                logger.exception("the refresh from the %s failed", runner.name)
+            await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def _look(self, runner: RunnerProcess) -> None:
-        """Take over what a runner process serves; have it let go of what was unloaded before."""
+    async def _refresh(self, runner: RunnerProcess) -> None:
+        """Ask a runner process what it serves; unload there what was unloaded here."""
         before = self._changes
-        found = await runner.told("list")
+        found = await runner.send("list")
         if self._changing.locked() or self._changes != before:
-            return  # it may be older than the change
+            return  # the list may be older than the change
         served, failures = found["served"], found["failures"]
         for name in [name for name in self._models if self._runner_of(name) is runner]:
             self._failures.pop(name, None)
@@ -219,8 +221,8 @@ class RunnerPool(ModelPool):
                 del self._models[name]
                 self._unloaded.add(name)
         for name in served.keys() - self._unloaded:
-            self._answers(name, **served[name])
+            self._set_version(name, **served[name])
         for name in served.keys() & self._unloaded:
             async with self._changes_made():
                 if name in self._unloaded:
-                    await runner.told("unload", model=name)
+                    await runner.send("unload", model=name)

@@ -1,8 +1,9 @@
-"""Where Bandstand reaches into BentoML and circus; no other module does.
+"""Uses of private parts of BentoML and circus; no other module uses them.
 
-Each seam says what of theirs it relies on, and why nothing public will do. `pyproject.toml` pins
-the versions that this was written for, and `tests/contract/test_bentoml_seams.py` has a test of
-each seam: an upgrade changes the pins, and these tests say what else.
+Each use is a seam. Its docstring names the private part that it relies on, and the reason why no
+public part is enough. `pyproject.toml` pins the versions that it was written for, and
+`tests/contract/test_bentoml_seams.py` tests each seam: after an upgrade, these tests show what else
+must change.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _STOP_POLL_SECONDS = 0.05
 
 LOST_ANSWERS = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
-"""What a call of a worker that dies raises: there is no answer, or only the beginning of one.
+"""The errors of a call whose worker dies before it has sent the whole answer.
 
-Relies on BentoML calling workers with aiohttp and letting its errors through. BentoML documents no
-errors of its own for this.
+Relies on BentoML calling workers with aiohttp and not catching its errors. BentoML documents no
+errors for this.
 """
 
 FAILED_CALLS = (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException)
-"""What any call of a worker may raise; `LOST_ANSWERS` are among them."""
+"""The errors of a call of a worker; they include `LOST_ANSWERS`."""
 
 
 def supervise(
@@ -49,17 +50,17 @@ def supervise(
 ) -> None:
     """Run `bentoml serve` in this process until SIGTERM or SIGINT.
 
-    Relies on the command's entry point in `bentoml_cli`: what is changed below holds in this
-    process only, and `bentoml.serve` neither blocks nor takes the signals.
+    Relies on the command's entry point in `bentoml_cli`: the changes below apply to this process
+    only, and `bentoml.serve` neither blocks nor handles the signals.
 
     Args:
         target: the service, as `module:name`.
         folder: where that module is imported from.
         host: address to listen on.
         port: port to listen on.
-        drain_seconds: how long a stopping worker may take for what it has begun.
+        drain_seconds: how long a worker may take to finish its requests after SIGTERM.
         check_seconds: how often to look for dead workers.
-        metrics_folder: where the processes share their metrics; it is emptied.
+        metrics_folder: folder in which the processes share their metrics; its content is deleted.
     """
     from bentoml_cli.cli import cli
 
@@ -70,42 +71,42 @@ def supervise(
         "--timeout-graceful-shutdown": drain_seconds,
     }
     arguments = [str(part) for pair in options.items() for part in pair]
-    with _prompt_supervisor(check_seconds), _own_metrics(metrics_folder):
+    with _supervisor_checks(check_seconds), _own_metrics(metrics_folder):
         cli.main(["serve", target, *arguments], standalone_mode=False)
 
 
 @contextmanager
-def _prompt_supervisor(check_seconds: float) -> Iterator[None]:
-    """Have dead workers noticed soon, and replaced always.
+def _supervisor_checks(check_seconds: float) -> Iterator[None]:
+    """Make the supervisor check its workers every `check_seconds`, and always replace dead ones.
 
     Relies on BentoML making circus' arbiter with `create_standalone_arbiter`, looked up when the
-    server starts, and on circus' `Watcher.respawn`. BentoML's own values, a look every ten seconds
-    and no replacement in containers, stand in its code; no option and no setting changes them.
+    server starts, and on circus' `Watcher.respawn`. BentoML's values (a check every ten seconds, no
+    replacement in containers) are constants in its code; no option or setting changes them.
     """
     from bentoml._internal.utils import circus
 
     create = circus.create_standalone_arbiter
 
-    def create_prompt(watchers: list[Any], **options: Any) -> Any:
+    def create_checked(watchers: list[Any], **options: Any) -> Any:
         for watcher in watchers:
             watcher.respawn = True
         arbiter = create(watchers, **{**options, "check_delay": check_seconds})
-        _keep_stops(arbiter)
+        _delay_stops(arbiter)
         return arbiter
 
-    setattr(circus, "create_standalone_arbiter", create_prompt)  # noqa: B010 - mypy knows no module
+    setattr(circus, "create_standalone_arbiter", create_checked)  # noqa: B010 - mypy knows no module
     try:
         yield
     finally:
         setattr(circus, "create_standalone_arbiter", create)  # noqa: B010
 
 
-def _keep_stops(arbiter: Any) -> None:
-    """Have a stop wait while the arbiter is at something else.
+def _delay_stops(arbiter: Any) -> None:
+    """Make a stop wait until the arbiter has finished its current command.
 
-    Relies on a signal ending in `stop`, and on `_exclusive_running_command` and `_stopping`. A
-    SIGTERM that comes while circus starts or replaces a process is refused as a conflict, which
-    nobody hears of: the server goes on, without the sockets that BentoML has removed by then.
+    Relies on signals calling `stop`, and on `_exclusive_running_command` and `_stopping`. If a
+    SIGTERM arrives while circus starts or replaces a process, circus refuses it as a conflict and
+    reports nothing: the server keeps running, without the sockets, which BentoML has removed.
     """
     stop = arbiter.stop
 
@@ -122,11 +123,11 @@ def _keep_stops(arbiter: Any) -> None:
 
 @contextmanager
 def _own_metrics(folder: Path) -> Iterator[None]:
-    """Have the processes share their metrics in this folder.
+    """Make the processes share their metrics in this folder.
 
     Relies on the container's `prometheus_multiproc_dir`. By default all servers of one user share
-    a folder below `BENTOML_HOME`, and each empties it when it starts; the only public way to
-    another is another `BENTOML_HOME`, with other models and bentos.
+    a folder below `BENTOML_HOME`, and each deletes its content when it starts. The only public way
+    to change the folder is another `BENTOML_HOME`, which has other models and bentos.
     """
     BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
     try:
@@ -136,11 +137,11 @@ def _own_metrics(folder: Path) -> Iterator[None]:
 
 
 def use_tracer_provider(provider: TracerProvider, *, spans_of_requests: bool) -> None:
-    """Have BentoML's tracing middleware use our provider, or open no spans at all.
+    """Make BentoML's tracing middleware use our provider, or open no spans.
 
     Relies on the container's `tracer_provider` and `tracing_excluded_urls`, which BentoML reads
     when it builds its middleware: call it when a service's module is imported. BentoML's settings
-    can only describe a provider of its own.
+    can only configure its own provider.
     """
     if not spans_of_requests:
         BentoMLContainer.tracing_excluded_urls.set(ExcludeList([".*"]))
@@ -148,10 +149,10 @@ def use_tracer_provider(provider: TracerProvider, *, spans_of_requests: bool) ->
 
 
 def service_of(command: list[str]) -> str | None:
-    """Return which service a process runs, by its command line; None: it is none of BentoML's.
+    """Return the service that a process runs, from its command line; None: not a BentoML process.
 
     Relies on the option `--service-name` with which the supervisor starts each process. The
-    supervisor tells nobody which processes it has.
+    supervisor does not publish the list of its processes.
     """
     try:
         return command[command.index("--service-name") + 1]
@@ -162,18 +163,18 @@ def service_of(command: list[str]) -> str | None:
 def supervised_services() -> tuple[str, ...] | None:
     """Return the services that have processes; None in the supervisor.
 
-    Relies on the environment variable in which the supervisor hands the workers' addresses to all
-    processes, also to one that it starts again. Nothing public names them.
+    Relies on the environment variable with which the supervisor passes the workers' addresses to
+    every process, also to one that it replaces. There is no public list.
     """
     addresses = os.environ.get("BENTOML_RUNNER_MAP")
     return None if addresses is None else tuple(json.loads(addresses))
 
 
 def worker_call(worker: Any, api: str) -> Callable[[bytes], Awaitable[bytes]]:
-    """Return the call of an API of a service that is depended on.
+    """Return a function that calls an API of a dependency.
 
-    Relies on `call` of the client behind `to_async`, which takes the API's name: BentoML documents
-    only attributes of that name.
+    Relies on `call` of the client behind `to_async`, which takes the API's name. BentoML documents
+    only attributes with that name.
     """
     client = worker.to_async
 
@@ -185,19 +186,19 @@ def worker_call(worker: Any, api: str) -> Callable[[bytes], Awaitable[bytes]]:
 
 
 def worker_address(worker: Any) -> str:
-    """Return where a service that is depended on listens.
+    """Return the address of a dependency.
 
-    Relies on `url` of the client behind `to_async`; the address is not documented to be had.
+    Relies on `url` of the client behind `to_async`; BentoML documents no access to the address.
     """
     address: str = worker.to_async.url
     return address
 
 
 class Block(IORootModel[bytes]):  # type: ignore[misc]
-    """The wire's block as an API's input and output: the body, as it is.
+    """A block of `bandstand.runners.wire` as an API's input and output: the unchanged body.
 
-    Relies on `IORootModel`, on its two methods here, and on `__root_input__`. BentoML's own `bytes`
-    works out a JSON schema at every call, which costs more than the call.
+    Relies on `IORootModel`, on its two methods here, and on `__root_input__`. With `bytes`,
+    BentoML computes a JSON schema at every call, which takes longer than the call.
     """
 
     __root_input__ = True
@@ -205,20 +206,20 @@ class Block(IORootModel[bytes]):  # type: ignore[misc]
 
     @classmethod
     async def from_http_request(cls, request: Request, _serde: object) -> Block:
-        """Take a request's body."""
+        """Read the block from a request's body."""
         return cls(await request.body())
 
     @classmethod
     async def to_http_response(cls, obj: bytes, _serde: object) -> Response:
-        """Make a body of an answer."""
+        """Return a response with the block as its body."""
         return Response(obj, media_type=cls.media_type)
 
 
 class RefusePickles:
-    """Middleware: no worker reads a pickle, which could run any code.
+    """Middleware: refuses pickles with 415, because reading one can run any code.
 
-    Relies on BentoML telling pickles by a media type with that word in it. It reads them from
-    anyone who reaches a worker's port, and no setting turns that off.
+    Relies on the media type of pickles, which contains that word. BentoML reads pickles from every
+    client that reaches a worker's port, and no setting turns that off.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -235,12 +236,12 @@ class RefusePickles:
         await self._app(scope, receive, send)
 
 
-class FrontDoor:
-    """Middleware: every HTTP request goes to our app, anything else (start and stop) to BentoML's.
+class HttpToOurApp:
+    """Middleware: passes HTTP requests to our app, and everything else (start, stop) to BentoML's.
 
-    Relies on a service's middleware standing before BentoML's routes. Those answer some paths
-    (`/livez`, `/metrics`, its UI) before a mounted app could, and paths that no one has with a page
-    of their own; only some of them can be moved.
+    Relies on a service's middleware running before BentoML's routes. Those would answer some paths
+    (`/livez`, `/metrics`, its UI) instead of our app, and unknown paths with BentoML's page; only
+    some of these routes can be moved.
     """
 
     def __init__(self, app: ASGIApp, ours: ASGIApp) -> None:

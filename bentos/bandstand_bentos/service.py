@@ -31,13 +31,13 @@ from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from bandstand_bentos.routes import create_app
 from bandstand_bentos.runner_pool import RunnerPool, RunnerProcess
-from bandstand_bentos.seam import FrontDoor, worker_address, worker_call
+from bandstand_bentos.seam import HttpToOurApp, worker_address, worker_call
 from bandstand_bentos.surface import Probe, Surface
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
 _SETTINGS = get_settings()
 _CATALOGUE = Catalogue.from_settings(_SETTINGS)
-# A Triton server runs all models itself.
+# With Triton there are no runner processes.
 _OWN_RUNNERS = () if _SETTINGS.runtime == "triton" else own_runners(_CATALOGUE.usable())
 
 logger = logging.getLogger("bandstand.gateway")
@@ -50,18 +50,18 @@ def _probe(name: str, attempt: Attempt) -> Probe:
 
 
 class _Gateway:
-    """Composes the preprocessor and the models behind the HTTP surface."""
+    """Connects the HTTP routes with the preprocessor and the models."""
 
     preprocessor = bentoml.depends(Preprocessor)
     _pool: ModelPool
 
     def _runner(self, name: str) -> RunnerProcess:
-        """Return the runner process of a service."""
+        """Return the connection to the runner process of a service."""
         runner = getattr(self, name)
         return RunnerProcess(name, worker_call(runner, "infer"), worker_call(runner, "control"))
 
     def _models(self) -> ModelPool:
-        """Return the models: on a Triton server, or in the runner processes."""
+        """Return the model pool: of a Triton server, or of the runner processes."""
         if _SETTINGS.runtime == "triton":
             return TritonPool(_SETTINGS, _CATALOGUE)
         own = {name: self._runner(runner_name(name)) for name in _OWN_RUNNERS}
@@ -81,7 +81,7 @@ class _Gateway:
         for model in list_models(_CATALOGUE, self._pool).models:
             if model.status == "broken":
                 logger.warning("%s is not served: %s", model.name, model.reason)
-        # Windows and front end are Bandstand's own, whatever is installed under that name.
+        # The built-in card: an installed version of that name may have other windows.
         features_card = _CATALOGUE.installable(DEFAULT_MODEL)
         recording = probe_recording()
         app.state.surface = Surface(
@@ -98,7 +98,7 @@ class _Gateway:
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Let the connections go; nothing is in flight any more."""
+        """Close the connections; no request is in flight."""
         await self._pool.aclose()
 
 
@@ -116,4 +116,4 @@ Bandstand = bentoml.service(
     image=serving_image(),
     **service_config(_SETTINGS),
 )
-Bandstand.add_asgi_middleware(FrontDoor, ours=app)
+Bandstand.add_asgi_middleware(HttpToOurApp, ours=app)

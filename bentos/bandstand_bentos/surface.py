@@ -1,4 +1,4 @@
-"""What the routes need, gathered once at start-up."""
+"""The state that the routes use, created once when the service starts."""
 
 from __future__ import annotations
 
@@ -19,76 +19,76 @@ from bandstand_client.contract.shared import Health
 
 logger = logging.getLogger("bandstand.gateway")
 
-_HOLDS_SECONDS = 5.0  # for so long a finding holds, and so long a check waits for a new one
+_VALID_SECONDS = 5.0  # how long a result is valid, and how long a check waits
 
 
 @dataclass(slots=True, eq=False)
 class Probe:
-    """One part's health, found by making it do its work in small.
+    """The health of one part, checked with a small request.
 
-    A part that has much to do answers a probe late. So the finding before holds while a new one is
-    awaited, as long as any request may take.
+    A busy part answers late. The previous result therefore stays valid while a check runs, for at
+    most the deadline of a request.
 
     Attributes:
-        patience_seconds: after which a part that does not answer counts as broken.
+        timeout_seconds: a part that does not answer within this time counts as broken.
     """
 
     name: str
     attempt: Attempt
-    patience_seconds: float
-    _finding: str = "no answer yet"
-    _found_at: float = field(default=float("-inf"))
-    _trying: asyncio.Task[None] | None = None
+    timeout_seconds: float
+    _result: str = "no answer yet"
+    _checked_at: float = field(default=float("-inf"))
+    _running: asyncio.Task[None] | None = None
 
     async def check(self) -> str:
-        """Return `ok` or what is wrong; a finding holds for a few seconds."""
-        is_old = monotonic() - self._found_at > _HOLDS_SECONDS or self._finding != "ok"
-        if self._trying is None and is_old:
-            self._trying = asyncio.create_task(self._try(), name=f"probe {self.name}")
-        if self._trying is not None:
-            await asyncio.wait({self._trying}, timeout=_HOLDS_SECONDS)
-        return self._finding
+        """Return `ok` or the error; a result is valid for a few seconds."""
+        is_old = monotonic() - self._checked_at > _VALID_SECONDS or self._result != "ok"
+        if self._running is None and is_old:
+            self._running = asyncio.create_task(self._try(), name=f"probe {self.name}")
+        if self._running is not None:
+            await asyncio.wait({self._running}, timeout=_VALID_SECONDS)
+        return self._result
 
     async def _try(self) -> None:
-        finding = "ok"
+        result = "ok"
         try:
-            async with asyncio.timeout(self.patience_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 await self.attempt()
         except TimeoutError:
-            finding = f"no answer within {self.patience_seconds:g} s"
+            result = f"no answer within {self.timeout_seconds:g} s"
         except BandstandError as error:
-            finding = error.message
+            result = error.message
         except Exception as error:
             logger.exception("the probe of %s", self.name)
-            finding = f"{type(error).__name__}: {error}"
-        self._finding, self._found_at, self._trying = finding, monotonic(), None
+            result = f"{type(error).__name__}: {error}"
+        self._result, self._checked_at, self._running = result, monotonic(), None
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What operations run with, models and limits behind the routes of one gateway process."""
+    """The settings, limits, resources and probes of one gateway process."""
 
     settings: Settings
     admission: Admission
     resources: Resources
     pool: ModelPool
     probes: tuple[Probe, ...]
-    """Of the parts that are always there; every model has one of its own."""
+    """The probes of the parts other than models; each model has its own probe."""
     fetch_limits: FetchLimits
     _model_probes: dict[str, Probe] = field(default_factory=dict)
 
     async def health(self) -> Health:
-        """Try every part, and every model that is served just now."""
+        """Check every part, and every model that is currently served."""
         probes = [*self.probes, *map(self._probe_of, self.pool.served)]
-        findings = await asyncio.gather(*(probe.check() for probe in probes))
-        checks = {probe.name: finding for probe, finding in zip(probes, findings, strict=True)}
-        healthy = all(finding == "ok" for finding in findings)
+        results = await asyncio.gather(*(probe.check() for probe in probes))
+        checks = {probe.name: result for probe, result in zip(probes, results, strict=True)}
+        healthy = all(result == "ok" for result in results)
         return Health(status="ok" if healthy else "degraded", version=__version__, checks=checks)
 
     def _probe_of(self, name: str) -> Probe:
         async def attempt() -> object:
-            model = self.pool.served.get(name)  # it may have been unloaded in the meantime
+            model = self.pool.served.get(name)  # it may have been unloaded meanwhile
             return None if model is None else await model.infer(probe_inputs(model.card))
 
-        patience = self.settings.request_deadline_seconds
-        return self._model_probes.setdefault(name, Probe(name, attempt, patience))
+        timeout = self.settings.request_deadline_seconds
+        return self._model_probes.setdefault(name, Probe(name, attempt, timeout))

@@ -1,4 +1,4 @@
-"""What every BentoML service of Bandstand is configured with, and why."""
+"""The configuration that all BentoML services of Bandstand share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bandstand_bentos.seam import use_tracer_provider
 GATEWAY = "bandstand"
 PREPROCESSOR = "preprocessor"
 
-# Threads share the interpreter lock in the parts that are Python; four keep it loaded with the
-# parts that are not (decoding, transforms, filters).
+# Threads share the interpreter lock for Python code; decoding, transforms and filters release it.
+# Four threads keep the lock busy.
 _THREADS_A_PREPROCESSOR = 4
 _GRACE_SECONDS = 30.0
 
@@ -26,11 +26,11 @@ def preprocess_layout(settings: Settings, cores: int) -> tuple[int, int]:
 
 
 def service_config(settings: Settings) -> dict[str, Any]:
-    """Return the part of a service's configuration that all of ours share.
+    """Return the configuration that all services share.
 
-    `runner_connection`: by default a session is closed after 100 calls with others in flight.
-    `timeout`: ours, in the gateway, comes first and answers in our words.
-    `metrics`, `logging`: the gateway's own say more and cost less.
+    `runner_connection`: by default a session is closed after 100 calls, also with calls in flight.
+    `timeout`: longer than the gateway's deadline, which answers with our error.
+    `metrics`, `logging`: off, because the gateway's have more detail and cost less.
     """
     return {
         "traffic": {"timeout": settings.request_deadline_seconds + _GRACE_SECONDS},
@@ -41,13 +41,13 @@ def service_config(settings: Settings) -> dict[str, Any]:
 
 
 def _share_tracer_provider() -> None:
-    """Have BentoML's tracing middleware, and our own spans, use one provider.
+    """Make BentoML's tracing middleware and our own spans use one provider.
 
-    At import: BentoML builds its middleware before any start-up hook runs.
+    Called at import, because BentoML builds its middleware before any start-up hook runs.
     """
     settings = get_settings()
     provider = tracer_provider(settings)
-    # Without an endpoint it would open spans around every chunk of every body, for nobody.
+    # Without an endpoint it would open spans for every chunk of every body that are never exported.
     use_tracer_provider(provider, spans_of_requests=settings.otlp_endpoint is not None)
     trace.set_tracer_provider(provider)
 

@@ -1,4 +1,4 @@
-"""What the preprocessor and the model runners have in common: one block in, one block out."""
+"""Common parts of the preprocessor and the runner processes: a block in, a block out."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from bandstand_bentos.wiring import GATEWAY
 logger = logging.getLogger("bandstand.worker")
 
 Arrays = dict[str, Array]
-Facts = dict[str, Any]
-Work = Callable[[Arrays, Facts], Awaitable[tuple[Arrays, Facts]]]
+Metadata = dict[str, Any]
+Work = Callable[[Arrays, Metadata], Awaitable[tuple[Arrays, Metadata]]]
 
 
-class ClientGoneError(DeadlineExceededError):
-    """Nobody waits for this answer any more."""
+class ClientDisconnectedError(DeadlineExceededError):
+    """The client disconnected before the work began."""
 
     error_type = "client_gone"
 
 
 async def answer(block: bytes, work: Work) -> bytes:
-    """Run `work` on an unpacked block; a failure travels as `error` in the answer's facts."""
+    """Run `work` on an unpacked block; an error is sent as `error` in the answer's metadata."""
     try:
-        arrays, facts = unpack(block)
-        request_id.set(facts.get("request_id", "-"))
-        return pack(*await work(arrays, facts))
+        arrays, metadata = unpack(block)
+        request_id.set(metadata.get("request_id", "-"))
+        return pack(*await work(arrays, metadata))
     except BandstandError as error:
         return pack({}, {"error": error.to_fields()})
     except Exception:
@@ -42,18 +42,18 @@ async def answer(block: bytes, work: Work) -> bytes:
         return pack({}, {"error": BandstandError("internal error").to_fields()})
 
 
-def client_waits(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
-    """Return a check of whether the caller of this request is still connected."""
+def connection_check(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
+    """Return a function that returns whether the client of this request is still connected."""
     request = context.request
 
-    async def still_wanted() -> bool:
+    async def client_waits() -> bool:
         return not await request.is_disconnected()
 
-    return still_wanted
+    return client_waits
 
 
 def start_worker(settings: Settings) -> None:
     """Set up a worker process; call it in its start-up hook."""
     configure_logs(settings)
-    # A little longer than the gateway takes at most: its last answers still come through here.
+    # Longer than the gateway's drain, because the gateway calls workers until it has ended.
     outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)

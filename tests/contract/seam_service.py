@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from bandstand_bentos.seam import (
     LOST_ANSWERS,
     Block,
-    FrontDoor,
+    HttpToOurApp,
     RefusePickles,
     supervised_services,
     worker_address,
@@ -102,4 +102,4 @@ class _Door:
 
 
 Door = bentoml.service(bentoml.asgi_app(app, path="/")(_Door), name=DOOR, **NO_METRICS)
-Door.add_asgi_middleware(FrontDoor, ours=app)
+Door.add_asgi_middleware(HttpToOurApp, ours=app)

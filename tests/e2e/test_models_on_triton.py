@@ -208,7 +208,7 @@ async def test_refusals_are_those_of_a_runner_in_process(
     with pytest.raises(ModelNotInstalledError, match="absent"):
         await of(card((24,), name="absent")).infer(rows(MLP, 1))
     three = [{"name": "logits", "shape": (3,)}]
-    with pytest.raises(ModelMismatchError, match="the card says"):
+    with pytest.raises(ModelMismatchError, match="in the card"):
         await of(card((24,), name="small_mlp", labels=("a", "b", "c"), outputs=three)).infer(
             rows(MLP, 1)
         )

@@ -55,9 +55,9 @@ async def _connected(worker: DyingWorker, socket: Path) -> AsyncIterator[aiohttp
 async def test_answer_cut_at_any_byte_is_asked_for_again(tmp_path: Path, sent: int) -> None:
     worker = DyingWorker([sent, len(_ANSWER)])
     async with _connected(worker, tmp_path / "s") as session:
-        outputs, facts = await call_worker("runner", partial(_post, session), {}, {})
+        outputs, metadata = await call_worker("runner", partial(_post, session), {}, {})
     np.testing.assert_array_equal(outputs["logits"], np.arange(4, dtype=np.float32))
-    assert facts["version"] == 1
+    assert metadata["version"] == 1
     assert worker.asked == 2
 
 

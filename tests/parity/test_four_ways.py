@@ -85,9 +85,9 @@ def over_http(server: Server, card: Card, windows: Array) -> dict[str, Array]:
             content=block,
             headers={"Content-Type": "application/octet-stream"},
         )
-    outputs, facts = unpack(answer.raise_for_status().content)
-    assert "error" not in facts, facts
-    assert facts["runtime"].startswith(RUNTIME)
+    outputs, metadata = unpack(answer.raise_for_status().content)
+    assert "error" not in metadata, metadata
+    assert metadata["runtime"].startswith(RUNTIME)
     return outputs
 
 

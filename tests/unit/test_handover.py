@@ -14,7 +14,13 @@ from bandstand.audio.decode import DecodeLimits
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.wire import pack, unpack
 from bandstand.settings import Settings
-from bandstand_bentos.handover import FACT, HandoverError, can_hand_over, handed_over, take_over
+from bandstand_bentos.handover import (
+    RECORDING,
+    HandoverError,
+    can_hand_over,
+    handed_over,
+    take_over,
+)
 from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from harness import PROJECT_ROOT
@@ -58,7 +64,7 @@ def test_a_number_used_again_is_not_mistaken() -> None:
     with handed_over(CONTENT) as first:
         pass
     with handed_over(b"another recording") as second:
-        assert second[FACT]["descriptor"] == first[FACT]["descriptor"]
+        assert second[RECORDING]["descriptor"] == first[RECORDING]["descriptor"]
         with pytest.raises(HandoverError, match="is not the recording"):
             take_over(first)
 
@@ -69,7 +75,7 @@ def test_no_other_file_can_be_asked_for(tmp_path: Path) -> None:
     with secret.open("rb") as file:
         place = {"process": os.getpid(), "descriptor": file.fileno(), "name": str(secret)}
         with pytest.raises(HandoverError):
-            take_over({FACT: place})
+            take_over({RECORDING: place})
 
 
 @pytest.mark.parametrize("url", [None, "http://preprocessor:3000", "tcp://127.0.0.1:4000"])
@@ -81,9 +87,9 @@ async def test_a_worker_that_cannot_see_it_gets_the_bytes() -> None:
     asked = []
 
     async def call(block: bytes) -> bytes:
-        arrays, facts = unpack(block)
+        arrays, metadata = unpack(block)
         asked.append(sorted(arrays))
-        if FACT in facts:
+        if RECORDING in metadata:
             return pack({}, {"error": HandoverError("another container").to_fields()})
         recording = prepare(tone(1), (card,), LIMITS)
         return pack(*to_block(recording, [card.input_specification.key]))

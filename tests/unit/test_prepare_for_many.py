@@ -54,8 +54,8 @@ class Worker:
         return False
 
     async def __call__(self, block: bytes) -> bytes:
-        _, facts = unpack(block)
-        self.asked.append([InputSpecification.model_validate(each) for each in facts["wanted"]])
+        _, metadata = unpack(block)
+        self.asked.append([InputSpecification.model_validate(each) for each in metadata["wanted"]])
         answer = await Preprocessor.apis["prepare"].func(self._inner, block, self._context)
         arrays, _ = unpack(answer)
         self.answered_arrays.append(len(arrays))

@@ -206,7 +206,7 @@ def test_the_runtime_follows_the_card_the_cpu_and_the_wish(
         ({"runtime": "onnxruntime", "precision": "bf16"}, "ONNX Runtime computes in f32"),
         ({"device": "cuda", "runtime": "onnxruntime"}, r"bandstand\[gpu\]"),
         ({"device": "cuda", "runtime": "openvino"}, "runs on the CPU"),
-        ({"runtime": "triton"}, "a server of its own"),
+        ({"runtime": "triton"}, "in its own server"),
     ],
 )
 def test_what_cannot_be_had_is_said(

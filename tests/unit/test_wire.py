@@ -24,8 +24,8 @@ ARRAYS = st.dictionaries(
 
 @given(ARRAYS)
 def test_arrays_come_back_equal(arrays: dict[str, np.ndarray]) -> None:
-    found, facts = unpack(pack(arrays, {"card": "x", "n": [1, 2.5, None]}))
-    assert facts == {"card": "x", "n": [1, 2.5, None]}
+    found, metadata = unpack(pack(arrays, {"card": "x", "n": [1, 2.5, None]}))
+    assert metadata == {"card": "x", "n": [1, 2.5, None]}
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
@@ -49,5 +49,5 @@ def test_other_bytes_are_refused(block: bytes) -> None:
 
 
 def test_objects_do_not_travel() -> None:
-    with pytest.raises(ValueError, match="do not travel"):
+    with pytest.raises(ValueError, match="cannot be sent"):
         pack({"x": np.array([object()])}, {})
