@@ -27,9 +27,15 @@ def folder_of_the_run(config: pytest.Config) -> Path | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let workers compute with one thread each: with more than there are cores they only wait."""
+    """Give each worker one thread for computing, and its own folder of compiled functions.
+
+    On two cores, two threads a worker would only wait for each other. numba (in librosa) crashes if
+    two processes fill one folder of compiled functions at the same time.
+    """
     if folder_of_the_run(config) is not None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        compiled = PROJECT_ROOT / ".pytest_cache" / f"numba-{config.workerinput['workerid']}"
+        os.environ["NUMBA_CACHE_DIR"] = str(compiled)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import bentoml
@@ -100,7 +101,7 @@ class _ModelRunner:
         async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
             model = self._serving(metadata["model"])
             outputs = await model.infer(arrays, client_waits)
-            return outputs, _version_and_runtime(model)
+            return outputs, {**_version_and_runtime(model), "process": os.getpid()}
 
         return await answer(block, work)
 

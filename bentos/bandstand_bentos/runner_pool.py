@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -54,10 +54,16 @@ class RemoteModel:
         card_of: returns the card of a version.
         version: the version that is expected to answer.
         runner: the runner process.
+        on_answer: is called with the process id of each answer, before `version` is set.
     """
 
     def __init__(
-        self, name: str, card_of: Callable[[int], Card], version: int, runner: RunnerProcess
+        self,
+        name: str,
+        card_of: Callable[[int], Card],
+        version: int,
+        runner: RunnerProcess,
+        on_answer: Callable[[int], Awaitable[None]],
     ) -> None:
         self._name = name
         self._card_of = card_of
@@ -65,6 +71,7 @@ class RemoteModel:
         self.version = version
         self.runtime: str | None = None
         self._runner = runner
+        self._on_answer = on_answer
 
     def set_version(self, version: int, runtime: str) -> None:
         """Store the version and the runtime that answer.
@@ -82,6 +89,7 @@ class RemoteModel:
             outputs, metadata = await call_worker(
                 self._runner.name, self._runner.infer, inputs, {"model": self._name}
             )
+        await self._on_answer(metadata["process"])
         self.set_version(metadata["version"], metadata["runtime"])
         return outputs
 
@@ -109,6 +117,7 @@ class RunnerPool(ModelPool):
         self._models: dict[str, RemoteModel] = {}
         self._failures: dict[str, BandstandError] = {}
         self._unloaded: set[str] = set()
+        self._processes: dict[str, int] = {}
         self._changing = asyncio.Lock()
         self._changes = 0
         self._refreshing: list[asyncio.Task[None]] = []
@@ -137,8 +146,8 @@ class RunnerPool(ModelPool):
 
     @property
     def probes(self) -> Mapping[str, Attempt]:
-        """The shared runner process: it answers, and serves the models that it should serve."""
-        return {self._shared.name: partial(self._refresh, self._shared)}
+        """The shared runner process, which also loads models that are installed later."""
+        return {self._shared.name: partial(self._shared.send, "list")}
 
     async def start(self) -> None:
         """Start the regular refresh; runner processes may still be starting."""
@@ -180,8 +189,18 @@ class RunnerPool(ModelPool):
         def card_of(version: int) -> Card:
             return self._catalogue.repository.installed(name, version).card()
 
-        self._models[name] = RemoteModel(name, card_of, version, self._runner_of(name))
+        runner = self._runner_of(name)
+        on_answer = partial(self._answered, runner)
+        self._models[name] = RemoteModel(name, card_of, version, runner, on_answer)
         return self._models[name]
+
+    async def _answered(self, runner: RunnerProcess, process: int) -> None:
+        """Refresh at once if the runner process was replaced: it loads what was unloaded here."""
+        before = self._processes.get(runner.name)
+        self._processes[runner.name] = process
+        if before not in (None, process):
+            with suppress(BandstandError):  # the regular refresh repeats it
+                await self._refresh(runner)
 
     def _set_version(self, name: str, version: int, runtime: str) -> None:
         model = self._models.get(name) or self._add(name, version)
