@@ -104,7 +104,10 @@ async def memory(connection: TritonConnection) -> AsyncIterator[SharedMemory]:
     shared = SharedMemory(connection, enabled=True)
     yield shared
     await shared.aclose()
-    assert await connection.regions() == []
+    for region in await connection.regions():
+        # Left on purpose only after a call that was cut off and repeated: Triton may still read it.
+        assert shared._has_dropped_calls, region
+        await connection.unregister(region)
     assert named() == []
 
 
