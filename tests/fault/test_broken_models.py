@@ -132,11 +132,14 @@ async def test_who_asks_for_one_is_told_why_and_the_others_answer(
         assert (await pipelines.analyze_features(RECORDING)).tempo_bpm >= 0
 
 
-def test_features_need_no_installed_model(tmp_path: Path, settings: Settings) -> None:
+async def test_features_need_no_installed_model(tmp_path: Path, settings: Settings) -> None:
     pin = tmp_path / EMBEDDED / "pinned_version"
     pin.parent.mkdir()
     pin.write_text("newest")
-    LocalBandstand(settings.model_copy(update={"repository": tmp_path}))
+    async with LocalBandstand(settings.model_copy(update={"repository": tmp_path})) as band:
+        with pytest.raises(BandstandError, match="pinned_version"):
+            await band.classify(RECORDING)
+        assert "rms_mean" in (await band.analyze_features(RECORDING)).features
 
 
 @pytest.fixture
