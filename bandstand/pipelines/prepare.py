@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits, decode_channels
+from bandstand.audio.probe import probe_recording
 from bandstand.audio.waveform import Waveform, resample
 from bandstand.audio.windows import Windows, cut_windows
 from bandstand.errors import BandstandError
@@ -69,6 +70,16 @@ def prepare(
         truncated=any_waveform.truncated,
     )
     return PreparedRecording(metadata, parts, spent)
+
+
+def warm_up(card: Card, limits: DecodeLimits) -> None:
+    """Prepare one window of a tone: build filter banks and load libraries before a request does.
+
+    A window of full length, because glibc's allocator keeps freed memory in the process only up to
+    the largest size that it saw freed. After one short recording, each request with features had
+    1,200 page faults (3 ms of CPU) until a longer recording came.
+    """
+    prepare(probe_recording(card.window.seconds), (card,), limits)
 
 
 class LocalPreparation:

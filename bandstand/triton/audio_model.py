@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.audio.probe import probe_recording
 from bandstand.errors import BandstandError, MalformedRequestError, UnavailableError
 from bandstand.models.catalogue import Catalogue, read_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.prepare import LocalPreparation, Preparation, prepare
+from bandstand.pipelines.prepare import LocalPreparation, Preparation, warm_up
 from bandstand.settings import get_settings
 from bandstand.triton.audio_models import AUDIO
 from bandstand.triton.served_models import ServedVersions
@@ -71,7 +70,7 @@ class AudioModel:
         served = ModelRepository(Path(args["model_repository"]).parent)
         self.catalogue = Catalogue(read_cards(settings), served)
         self.versions = ServedVersions(self.catalogue)
-        prepare(probe_recording(), (self.catalogue.installable(DEFAULT_MODEL),), limits)
+        warm_up(self.catalogue.installable(DEFAULT_MODEL), limits)
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
         # A call of a model uses one of these threads until it returns.

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import bentoml
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.audio.probe import probe_recording
 from bandstand.models.card import InputSpecification
 from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.prepare import prepare
+from bandstand.pipelines.prepare import prepare, warm_up
 from bandstand.pipelines.prepared import PreparedRecording
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
@@ -43,11 +42,10 @@ class _Preprocessor:
         self._turn = asyncio.Semaphore(_THREADS)
 
     @bentoml.on_startup
-    async def warm_up(self) -> None:
-        """Build filter banks and load libraries before the first request."""
+    async def start(self) -> None:
+        """Prepare a tone before the first request."""
         start_worker(_SETTINGS)
-        card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
-        prepare(probe_recording(), (card,), self._limits)
+        warm_up(Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL), self._limits)
 
     def _prepare(
         self, arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]
