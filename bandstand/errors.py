@@ -177,6 +177,13 @@ class UnsupportedAudioError(BandstandError):
     error_type = "unsupported_audio"
 
 
+class UndecodableAudioError(BandstandError):
+    """Decoding takes more time or memory than the content can need; it was given up."""
+
+    status = 422
+    error_type = "undecodable_audio"
+
+
 class UnusableRequestError(BandstandError):
     """Well-formed, but not possible (a genre from a tagger without genres)."""
 

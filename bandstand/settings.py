@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     """Highest sample rate, in Hz (422 above)."""
     min_sample_rate: int = Field(4_000, gt=0)
     """Lowest sample rate, in Hz (422 below)."""
+    decode_cpu_seconds: float = Field(2.0, gt=0)
+    """CPU time to decode a recording of no length; each 25 s of decoded audio add one second (422
+    above)."""
     fetch_timeout_seconds: float = Field(20.0, gt=0)
     """Deadline of an `audio_url` download, including redirects."""
     fetch_max_redirects: int = Field(4, ge=0)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+
+if TYPE_CHECKING:
+    from bandstand.audio.decode import Encoded
 
 # A smaller difference does not count: some encoders round the length that they write.
 MISSING_SECONDS = 0.1
@@ -22,7 +26,7 @@ _WITH_EXACT_DURATION = frozenset({"flac", "aiff", "ogg", "mov,mp4,m4a,3gp,3g2,mj
 
 
 def stated_seconds(
-    container: InputContainer, stream: AudioStream, data: bytes, first_packet: int | None
+    container: InputContainer, stream: AudioStream, data: Encoded, first_packet: int | None
 ) -> float | None:
     """Return the length in seconds that the header states; None: it states none.
 
@@ -48,14 +52,14 @@ def stated_seconds(
     return None
 
 
-def is_cut_off(data: bytes, stated: float | None, decoded: float) -> bool:
+def is_cut_off(data: Encoded, stated: float | None, decoded: float) -> bool:
     """Return whether content is shorter than its header states (lengths in seconds)."""
     if stated is not None and stated - decoded > MISSING_SECONDS:
         return True
-    return data.startswith(b"OggS") and _last_ogg_page_is_cut(data)
+    return data[:4] == b"OggS" and _last_ogg_page_is_cut(data)
 
 
-def _riff_seconds(data: bytes) -> float | None:
+def _riff_seconds(data: Encoded) -> float | None:
     """Read the length of the data chunk of a RIFF/WAVE file (IBM & Microsoft, 1991)."""
     position, bytes_per_second = 12, 0
     for _ in range(_MOST_RIFF_CHUNKS):
@@ -71,7 +75,7 @@ def _riff_seconds(data: bytes) -> float | None:
     return None
 
 
-def _xing_seconds(data: bytes, first_packet: int, sample_rate: int) -> float | None:
+def _xing_seconds(data: Encoded, first_packet: int, sample_rate: int) -> float | None:
     """Read the frame count of the Xing/Info frame, which is directly before the first packet."""
     start = max(0, first_packet - _LONGEST_MP3_FRAME)
     tag = max(data.rfind(name, start, first_packet) for name in (b"Xing", b"Info"))
@@ -85,7 +89,7 @@ def _xing_seconds(data: bytes, first_packet: int, sample_rate: int) -> float | N
     return float((frames - _MP3_PADDING_FRAMES) * samples_per_frame / sample_rate)
 
 
-def _last_ogg_page_is_cut(data: bytes) -> bool:
+def _last_ogg_page_is_cut(data: Encoded) -> bool:
     """Return whether the last page is shorter than its segment table (RFC 3533, section 6)."""
     page = data.rfind(b"OggS")
     if page + 27 > len(data):

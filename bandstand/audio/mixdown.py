@@ -8,6 +8,7 @@ low-frequency effects are left out, and channels without a known position are on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -18,7 +19,6 @@ from av.audio.frame import AudioFrame
 
 from bandstand.audio.waveform import FloatArray
 from bandstand.errors import NonFiniteAudioError, UnsupportedAudioError
-from bandstand.models.card import Channels
 
 # FFmpeg sample format -> dtype, full range, offset: x / range + offset is in [-1, 1], as in
 # libsndfile. 24-bit audio is decoded to s32, in the upper bits.
@@ -32,6 +32,8 @@ _SAMPLES: dict[str, tuple[np.dtype[Any], float, float]] = {
 
 
 Side = Literal["all", "left", "right"]
+SIDES: dict[int, tuple[Side, ...]] = {1: ("all",), 2: ("left", "right")}
+"""The sides to mix, by the number of channels of the waveform."""
 
 _STEREO = 2
 _LEFT_FRONT, _RIGHT_FRONT = {"FL", "FLC", "WL", "DL"}, {"FR", "FRC", "WR", "DR"}
@@ -39,6 +41,7 @@ _LEFT = _LEFT_FRONT | {"SL", "BL", "TFL", "TBL", "TSL", "BFL", "SDL", "SSL"}
 _RIGHT = _RIGHT_FRONT | {"SR", "BR", "TFR", "TBR", "TSR", "BFR", "SDR", "SSR"}
 _EFFECTS = {"LFE", "LFE2"}
 _ATTENUATED = 0.5**0.5
+_BLOCK_SAMPLES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -105,53 +108,31 @@ def channel_weights(layout_name: str, channels: int, side: Side) -> tuple[tuple[
     return weights or everything
 
 
-class Mixdown:
-    """Mixes frames directly into arrays, which grow in place."""
+class ChannelMix:
+    """Mixes frames to one channel, and passes it on in blocks, so that memory does not grow.
 
-    def __init__(self, channels: Channels, capacity: int) -> None:
-        self.channels = channels
-        sides: tuple[Side, ...] = ("all",) if channels == 1 else ("left", "right")
-        self._parts = [_Channel(side, capacity) for side in sides]
-
-    @property
-    def count(self) -> int:
-        """The number of samples of each channel so far."""
-        return self._parts[0].count
-
-    def append(self, frame: AudioFrame, layout: FrameLayout) -> None:
-        """Add the samples of a frame."""
-        for part in self._parts:
-            part.append(frame, layout)
-
-    def finish(self) -> FloatArray:
-        """Return all samples, shape (n,) or (2, n), C-contiguous, and end the mixdown.
-
-        Raises:
-            NonFiniteAudioError: some are NaN or infinite.
-        """
-        if self.channels == 1:
-            return self._parts[0].finish()
-        samples = np.empty((len(self._parts), self.count), np.float32)
-        for row in samples:
-            row[:] = self._parts.pop(0).finish()  # at most three channels are in memory
-        return samples
-
-
-class _Channel:
-    """One channel of a mixdown.
+    Args:
+        side: all channels of a frame, or those of one side.
+        write: called with each block, shape (n,); the array is reused after the call.
 
     Attributes:
         count: number of samples so far.
     """
 
-    def __init__(self, side: Side, capacity: int) -> None:
+    def __init__(self, side: Side, write: Callable[[FloatArray], None]) -> None:
         self.count = 0
         self._side: Side = side
-        self._samples: FloatArray = np.empty(max(capacity, 1), np.float32)
+        self._write = write
+        self._block: FloatArray = np.empty(_BLOCK_SAMPLES, np.float32)
+        self._filled = 0
         self._has_floats = False
 
     def append(self, frame: AudioFrame, layout: FrameLayout) -> None:
-        """Add the weighted mean of the frame's channels."""
+        """Add the weighted mean of the frame's channels.
+
+        Raises:
+            NonFiniteAudioError: some samples are NaN or infinite.
+        """
         dtype, full_range, offset = layout.scale
         self._has_floats = self._has_floats or dtype.kind == "f"
         size = frame.samples
@@ -174,20 +155,23 @@ class _Channel:
         if offset:
             target += offset
 
-    def finish(self) -> FloatArray:
-        """Return all samples, shape (n,).
+    def flush(self) -> None:
+        """Pass on what is in the block.
 
         Raises:
-            NonFiniteAudioError: some are NaN or infinite.
+            NonFiniteAudioError: some samples are NaN or infinite.
         """
-        self._samples.resize(self.count, refcheck=False)
-        if self._has_floats and not np.isfinite(self._samples).all():
+        block, self._filled = self._block[: self._filled], 0
+        if self._has_floats and not np.isfinite(block).all():
             raise NonFiniteAudioError("the audio has samples that are NaN or infinite")
-        return self._samples
+        if len(block):
+            self._write(block)
 
     def _room(self, size: int) -> FloatArray:
-        start, self.count = self.count, self.count + size
-        if self.count > len(self._samples):
-            # Grows by half; realloc moves pages, not bytes. No view exists after `append`.
-            self._samples.resize(max(self.count, len(self._samples) * 3 // 2), refcheck=False)
-        return self._samples[start : self.count]
+        if self._filled + size > len(self._block):
+            self.flush()
+            if size > len(self._block):
+                self._block = np.empty(size, np.float32)
+        start, self._filled = self._filled, self._filled + size
+        self.count += size
+        return self._block[start : self._filled]

@@ -10,13 +10,14 @@ from typing import Protocol
 
 import numpy as np
 
-from bandstand.audio.decode import DecodeLimits, decode_channels
+from bandstand.audio.decode import DecodeLimits, OutputFormat
+from bandstand.audio.decoder_pool import Content, Decode, DecoderPool, decode_here
 from bandstand.audio.probe import probe_recording
-from bandstand.audio.waveform import Waveform, resample
+from bandstand.audio.waveform import Waveform
 from bandstand.audio.windows import Windows, cut_windows
 from bandstand.errors import BandstandError
 from bandstand.frontends.librosa_features import extract_features
-from bandstand.models.card import Card, Channels, InputSpecification, Window
+from bandstand.models.card import Card, InputSpecification, Window
 from bandstand.pipelines.prepared import STAGES, PreparedRecording, PreparedRows
 from bandstand.runners.base import Array
 from bandstand_client.contract.shared import AudioMetadata
@@ -34,7 +35,10 @@ class Preparation(Protocol):
 
 
 def prepare(
-    audio: bytes, cards: Iterable[Card | InputSpecification], limits: DecodeLimits
+    audio: Content,
+    cards: Iterable[Card | InputSpecification],
+    limits: DecodeLimits,
+    decode: Decode = decode_here,
 ) -> PreparedRecording:
     """Prepare one recording for any number of models.
 
@@ -42,55 +46,69 @@ def prepare(
     front end once for each window. The result is bit-identical to that of one call for each card.
 
     Args:
-        audio: encoded content in any accepted format.
+        audio: encoded content in any accepted format, or an open file of it.
         cards: the cards of the models, or their input specifications.
         limits: the limits of accepted recordings.
+        decode: decodes in this process, or (`DecoderPool`) in another.
 
     Raises:
-        BandstandError: the refusals of `decode`. The refusals of `cut_windows` apply to single
+        BandstandError: the refusals of `decode_to`. The refusals of `cut_windows` apply to single
             cards: `PreparedRecording.of` raises them.
     """
     plan = _plan(specifications(cards))
     spent = dict.fromkeys(STAGES, 0.0)
     with _timed(spent, "decode"):
-        decoded = decode_channels(audio, limits, {channels for channels, _ in plan} or {1})
+        decoded = decode(audio, limits, tuple(plan))
+    recording = decoded.recording
+    resampling = sum(recording.resample_ms)
+    spent["decode"], spent["resample"] = max(0.0, spent["decode"] - resampling), resampling
     parts: dict[str, PreparedRows | BandstandError] = {}
-    for (channels, sample_rate), windows in plan.items():
-        # One rate after the other, so that only one resampled waveform is in memory.
-        with _timed(spent, "resample") as resampling:
-            waveform = resample(decoded[channels], sample_rate)
-        before = {"decode": spent["decode"], **resampling}
-        for window, wanted in windows.items():
-            parts.update(_parts(waveform, window, wanted, before, spent))
-    any_waveform = next(iter(decoded.values()))
+    for (wanted, windows), milliseconds in zip(plan.items(), recording.resample_ms, strict=True):
+        before = {"decode": spent["decode"], "resample": milliseconds}
+        waveform = decoded.waveforms.pop(wanted)
+        for window, specified in windows.items():
+            parts.update(_parts(waveform, window, specified, before, spent))
     metadata = AudioMetadata(
-        duration_seconds=round(any_waveform.duration_seconds, 6),
-        sha256=any_waveform.sha256,
-        sample_rate=any_waveform.sample_rate,
-        truncated=any_waveform.truncated,
+        duration_seconds=round(recording.duration_seconds, 6),
+        sha256=recording.sha256,
+        sample_rate=recording.sample_rate,
+        truncated=recording.truncated,
     )
     return PreparedRecording(metadata, parts, spent)
 
 
-def warm_up(card: Card, limits: DecodeLimits) -> None:
-    """Prepare one window of a tone: build filter banks and load libraries before a request does.
+def warm_up(card: Card, limits: DecodeLimits, decoders: DecoderPool) -> None:
+    """Prepare one window of a tone: start a decoder and load libraries before a request does.
 
     A window of full length, because glibc's allocator keeps freed memory in the process only up to
     the largest size that it saw freed. After one short recording, each request with features had
     1,200 page faults (3 ms of CPU) until a longer recording came.
     """
-    prepare(probe_recording(card.window.seconds), (card,), limits)
+    with decoders.session() as decode:
+        prepare(probe_recording(card.window.seconds), (card,), limits, decode)
 
 
 class LocalPreparation:
-    """Prepares recordings in threads of this process."""
+    """Prepares recordings in threads of this process.
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    Args:
+        limits: the limits of accepted recordings.
+        decoders: processes to decode in, for recordings of strangers; None: in the same threads.
+    """
+
+    def __init__(self, limits: DecodeLimits, decoders: DecoderPool | None = None) -> None:
         self._limits = limits
+        self._decoders = decoders
 
     async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
         """See `prepare`."""
-        return await asyncio.to_thread(prepare, audio, cards, self._limits)
+        return await asyncio.to_thread(self._prepare, audio, cards)
+
+    def _prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
+        if self._decoders is None:
+            return prepare(audio, cards, self._limits)
+        with self._decoders.session() as decode:
+            return prepare(audio, cards, self._limits, decode)
 
 
 def specifications(cards: Iterable[Card | InputSpecification]) -> Specifications:
@@ -99,11 +117,12 @@ def specifications(cards: Iterable[Card | InputSpecification]) -> Specifications
     return {each.key: each for each in wanted}
 
 
-def _plan(wanted: Specifications) -> dict[tuple[Channels, int], dict[Window, Specifications]]:
+def _plan(wanted: Specifications) -> dict[OutputFormat, dict[Window, Specifications]]:
     """Group specifications by channels and rate, and these by window."""
-    plan: dict[tuple[Channels, int], dict[Window, Specifications]] = {}
+    plan: dict[OutputFormat, dict[Window, Specifications]] = {}
     for key, each in wanted.items():
-        windows = plan.setdefault((each.window.channels, each.window.sample_rate), {})
+        output = OutputFormat(each.window.channels, each.window.sample_rate)
+        windows = plan.setdefault(output, {})
         windows.setdefault(each.window, {})[key] = each
     return plan
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
+from bandstand.audio.decoder_pool import DecoderPool
 from bandstand.errors import BandstandError, MalformedRequestError, UnavailableError
 from bandstand.models.catalogue import Catalogue, read_cards
 from bandstand.models.repository import ModelRepository
@@ -66,11 +67,12 @@ class AudioModel:
         """Create the resources, and answer one recording to warm them up."""
         settings = get_settings()
         limits = DecodeLimits.from_settings(settings)
-        self.preparation = LocalPreparation(limits)
+        decoders = DecoderPool()
+        self.preparation = LocalPreparation(limits, decoders)
         served = ModelRepository(Path(args["model_repository"]).parent)
         self.catalogue = Catalogue(read_cards(settings), served)
         self.versions = ServedVersions(self.catalogue)
-        warm_up(self.catalogue.installable(DEFAULT_MODEL), limits)
+        warm_up(self.catalogue.installable(DEFAULT_MODEL), limits, decoders)
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
         # A call of a model uses one of these threads until it returns.

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bandstand.errors import BandstandError
 
@@ -47,8 +47,9 @@ def handed_over(content: bytes) -> Iterator[dict[str, Any]]:
         yield {RECORDING: {"process": os.getpid(), "descriptor": file.fileno(), "name": name}}
 
 
-def take_over(metadata: Mapping[str, Any]) -> bytes:
-    """Return the content that another process keeps with `handed_over`.
+@contextmanager
+def take_over(metadata: Mapping[str, Any]) -> Iterator[IO[bytes]]:
+    """Yield the file that another process keeps with `handed_over`, open for reading.
 
     Raises:
         HandoverError: this process cannot read it, or the descriptor is now another file.
@@ -57,11 +58,12 @@ def take_over(metadata: Mapping[str, Any]) -> bytes:
     path = Path("/proc") / str(int(place["process"])) / "fd" / str(int(place["descriptor"]))
     name = str(place["name"])
     try:
-        with path.open("rb") as file:
-            # Checked on our descriptor: the gateway may have closed its own and reused the number.
-            held = str(Path(f"/proc/self/fd/{file.fileno()}").readlink())
-            if not name.startswith(_NAME) or held != f"/memfd:{name} (deleted)":
-                raise HandoverError(f"{path} is not the recording {name}")
-            return file.read()
+        file = path.open("rb", buffering=0)
     except OSError as error:
         raise HandoverError(f"{path} cannot be read: {error}") from error
+    with file:
+        # Checked on our descriptor: the gateway may have closed its own and reused the number.
+        held = str(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+        if not name.startswith(_NAME) or held != f"/memfd:{name} (deleted)":
+            raise HandoverError(f"{path} is not the recording {name}")
+        yield file

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bentoml
 
 from bandstand.audio.decode import DecodeLimits
+from bandstand.audio.decoder_pool import DecoderPool
 from bandstand.models.card import InputSpecification
 from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.genre import DEFAULT_MODEL
@@ -38,6 +39,7 @@ class _Preprocessor:
 
     def __init__(self) -> None:
         self._limits = DecodeLimits.from_settings(_SETTINGS)
+        self._decoders = DecoderPool()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
         self._turn = asyncio.Semaphore(_THREADS)
 
@@ -45,13 +47,20 @@ class _Preprocessor:
     async def start(self) -> None:
         """Prepare a tone before the first request."""
         start_worker(_SETTINGS)
-        warm_up(Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL), self._limits)
+        warm_up(
+            Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL),
+            self._limits,
+            self._decoders,
+        )
 
     def _prepare(
         self, arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]
     ) -> PreparedRecording:
-        audio = take_over(metadata) if RECORDING in metadata else arrays["audio"].tobytes()
-        return prepare(audio, wanted, self._limits)
+        with self._decoders.session() as decode:
+            if RECORDING not in metadata:
+                return prepare(arrays["audio"].tobytes(), wanted, self._limits, decode)
+            with take_over(metadata) as file:
+                return prepare(file, wanted, self._limits, decode)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandstand.audio.decode import DecodeLimits, decode, decode_channels
+from bandstand.audio.decode import DecodeLimits, OutputFormat, decode, decode_formats
 from bandstand.audio.mixdown import channel_weights
 from bandstand.settings import Settings
 from harness.recordings import wav
@@ -168,7 +168,9 @@ def test_two_channels_are_kept_and_mono_is_their_mean(data_dir: Path) -> None:
     assert mixes
     for mix in mixes:
         data = mix.read_bytes()
-        both = decode_channels(data, LIMITS, {1, 2})
+        formats = {1: OutputFormat(1), 2: OutputFormat(2)}
+        decoded = decode_formats(data, LIMITS, formats.values())
+        both = {channels: decoded.waveforms[each] for channels, each in formats.items()}
         expected, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         assert expected.shape[1] == 2
         assert both[2].samples.shape == expected.T.shape

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,11 +36,16 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def taken_over(place: dict[str, Any]) -> bytes:
+    with take_over(place) as file:
+        return file.read()
+
+
 def test_another_process_reads_what_was_handed_over() -> None:
     with handed_over(CONTENT) as place:
         code = (
             "import sys, hashlib; from bandstand_bentos.handover import take_over\n"
-            f"print(hashlib.sha256(take_over({place!r})).hexdigest())"
+            f"with take_over({place!r}) as file: print(hashlib.sha256(file.read()).hexdigest())"
         )
         run = subprocess.run(
             [sys.executable, "-c", code],
@@ -54,10 +60,10 @@ def test_another_process_reads_what_was_handed_over() -> None:
 def test_nothing_stays_behind() -> None:
     before = open_descriptors()
     with handed_over(CONTENT) as place:
-        assert take_over(place) == CONTENT
+        assert taken_over(place) == CONTENT
     assert open_descriptors() == before
     with pytest.raises(HandoverError):
-        take_over(place)
+        taken_over(place)
 
 
 def test_a_number_used_again_is_not_mistaken() -> None:
@@ -66,7 +72,7 @@ def test_a_number_used_again_is_not_mistaken() -> None:
     with handed_over(b"another recording") as second:
         assert second[RECORDING]["descriptor"] == first[RECORDING]["descriptor"]
         with pytest.raises(HandoverError, match="is not the recording"):
-            take_over(first)
+            taken_over(first)
 
 
 def test_no_other_file_can_be_asked_for(tmp_path: Path) -> None:
@@ -75,7 +81,7 @@ def test_no_other_file_can_be_asked_for(tmp_path: Path) -> None:
     with secret.open("rb") as file:
         place = {"process": os.getpid(), "descriptor": file.fileno(), "name": str(secret)}
         with pytest.raises(HandoverError):
-            take_over({RECORDING: place})
+            taken_over({RECORDING: place})
 
 
 @pytest.mark.parametrize("url", [None, "http://preprocessor:3000", "tcp://127.0.0.1:4000"])

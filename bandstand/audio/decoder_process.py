@@ -1,0 +1,140 @@
+"""The program of a decoder process: `python -m bandstand.audio.decoder_process DESCRIPTOR`.
+
+It reads requests from a Unix socket and decodes one recording after the other, until the socket is
+closed. Its memory is limited, so containers that lie about their content harm nobody else: FFmpeg
+allocates what they state before any other limit is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import resource
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bandstand.audio.decode import DecodeLimits, Encoded, OutputFormat, Write, decode_to
+from bandstand.audio.mixdown import SIDES
+from bandstand.audio.waveform import FloatArray
+from bandstand.errors import BandstandError
+
+MEMORY_BYTES = 96 * 1024 * 1024
+"""Memory for one recording. The largest index of a recording within the other limits takes half."""
+MOST_DESCRIPTORS = 16
+MOST_MESSAGE_BYTES = 64 * 1024
+
+
+def send(connection: socket.socket, message: Any, descriptors: list[int] | None = None) -> None:
+    """Send a message that JSON can represent, and descriptors of open files."""
+    socket.send_fds(connection, [json.dumps(message).encode() + b"\n"], descriptors or [])
+
+
+def receive(connection: socket.socket) -> tuple[Any, list[int]]:
+    """Return the next message and its descriptors.
+
+    Raises:
+        EOFError: the other side has closed the connection, or has ended.
+    """
+    content, descriptors, _, _ = socket.recv_fds(connection, MOST_MESSAGE_BYTES, MOST_DESCRIPTORS)
+    while content and not content.endswith(b"\n"):
+        more = connection.recv(MOST_MESSAGE_BYTES)
+        content = content + more if more else b""
+    if not content:
+        raise EOFError
+    return json.loads(content), descriptors
+
+
+class Large:
+    """Asks once before more than `bytes` of samples are stored, and waits for the answer."""
+
+    def __init__(self, connection: socket.socket, most_bytes: int) -> None:
+        self._connection = connection
+        self._left = most_bytes
+        self._granted = False
+
+    def ask(self, size: int) -> None:
+        """Count `size` bytes."""
+        self._left -= size
+        if self._left < 0 and not self._granted:
+            send(self._connection, {"large": True})
+            receive(self._connection)
+            self._granted = True
+
+
+def _writer(descriptor: int, large: Large) -> Write:
+    def write(samples: FloatArray) -> None:
+        large.ask(samples.nbytes)
+        block = np.ascontiguousarray(samples).view(np.uint8).data
+        while block:
+            block = block[os.write(descriptor, block) :]
+
+    return write
+
+
+@contextmanager
+def _content(descriptor: int) -> Iterator[Encoded]:
+    size = os.fstat(descriptor).st_size
+    if not size:
+        yield b""  # nothing cannot be mapped
+        return
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as mapped:
+        yield mapped
+
+
+def _decode(connection: socket.socket, request: Any, descriptors: list[int]) -> dict[str, Any]:
+    """Decode one recording into the files of the request; return the reply."""
+    source, *stores = descriptors
+    left = iter(stores)
+    large = Large(connection, request["large_bytes"])
+    outputs = []
+    for channels, sample_rate in request["wanted"]:
+        writes = [_writer(next(left), large) for _ in SIDES[channels]]
+        outputs.append((OutputFormat(channels, sample_rate), writes))
+    try:
+        with _content(source) as content:
+            recording = decode_to(content, DecodeLimits(**request["limits"]), outputs)
+        return {"recording": asdict(recording)}
+    except BandstandError as error:
+        return {"error": error.to_fields()}
+
+
+def _limit_memory() -> None:
+    """Limit the memory of this process to what it has now and `MEMORY_BYTES`.
+
+    Files in shared memory, which the recording and its samples are in, do not count.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmData:"):
+            most = int(line.split()[1]) * 1024 + MEMORY_BYTES
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def main() -> None:
+    """Answer requests until the connection is closed."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    if sys.platform == "linux":
+        _limit_memory()
+    send(connection, {"ready": True})
+    while True:
+        try:
+            request, descriptors = receive(connection)
+        except EOFError:
+            return
+        try:
+            reply = _decode(connection, request, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        send(connection, reply)
+
+
+if __name__ == "__main__":
+    main()
