@@ -1,0 +1,257 @@
+"""Content of strangers cannot take the memory, the time or the life of a process that serves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from bandstand.audio import decoder as decoder_module
+from bandstand.audio.decode import Decoded, DecodeLimits, OutputFormat, decode
+from bandstand.audio.decoder_pool import LARGE_BYTES, DecoderPool, decode_here
+from bandstand.audio.decoder_process import MEMORY_BYTES
+from bandstand.errors import BandstandError, NotAudioError, UndecodableAudioError
+from bandstand.settings import Settings
+from harness import PROJECT_ROOT
+from tests.audio_files import encode_with_ffmpeg, tone
+from tests.hostile_media import (
+    good_media,
+    m4a_that_claims,
+    matroska_with_packets_of_nothing,
+    mp3_with_inflating_pictures,
+    silence,
+)
+
+LIMITS = DecodeLimits.from_settings(Settings())
+MONO = OutputFormat(1, 22_050)
+
+
+@pytest.fixture
+def pool() -> Iterator[DecoderPool]:
+    pool = DecoderPool()
+    yield pool
+    pool.close()
+
+
+def decoded(pool: DecoderPool, content: bytes, limits: DecodeLimits = LIMITS) -> Decoded:
+    with pool.session() as decode_there:
+        return decode_there(content, limits, (MONO,))
+
+
+def decoders(parent: int | None = None) -> list[psutil.Process]:
+    children = psutil.Process(parent).children()
+    return [each for each in children if "bandstand.audio.decoder_process" in each.cmdline()]
+
+
+def peak_bytes(process: psutil.Process) -> int:
+    """Return the most memory that a process had so far."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+@pytest.mark.parametrize("name", good_media())
+def test_what_a_process_decodes_is_what_is_decoded_here(name: str, pool: DecoderPool) -> None:
+    wanted = (MONO, OutputFormat(2, 16_000), OutputFormat(1, 44_100))
+    with pool.session() as decode_there:
+        there = decode_there(good_media()[name], LIMITS, wanted)
+        here = decode_here(good_media()[name], LIMITS, wanted)
+        for each in wanted:
+            np.testing.assert_array_equal(
+                there.waveforms[each].samples, here.waveforms[each].samples
+            )
+            assert there.waveforms[each].samples.flags.c_contiguous
+        assert replace(there.recording, resample_ms=[]) == replace(here.recording, resample_ms=[])
+
+
+def test_a_refusal_is_the_same_as_here(pool: DecoderPool) -> None:
+    for content in (b"", b"text", bytes(100_000), good_media()["wav"][:30]):
+        with pytest.raises(BandstandError) as here:
+            decode(content, LIMITS)
+        with pytest.raises(type(here.value), match=str(here.value)[:20]):
+            decoded(pool, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        m4a_that_claims(1 << 26),  # 2.4 GB of index
+        m4a_that_claims(1 << 20, tracks=100),
+        mp3_with_inflating_pictures(40, 20),  # 800 MB of pictures
+    ],
+    ids=["one table", "many tables", "pictures"],
+)
+def test_a_container_that_lies_takes_bounded_memory(content: bytes, pool: DecoderPool) -> None:
+    assert len(content) < 1_000_000
+    decoded(pool, good_media()["m4a"])
+    before = peak_bytes(decoders()[0])
+    with contextlib.suppress(NotAudioError, UndecodableAudioError):
+        decoded(pool, content)
+    assert peak_bytes(decoders()[0]) < before + MEMORY_BYTES + 16 * 2**20
+    assert decoded(pool, good_media()["m4a"]).recording.duration_seconds > 2.9
+
+
+def test_packets_that_bring_nothing_are_given_up(pool: DecoderPool) -> None:
+    """A few are passed over, as players do; after thousands, what follows is not decoded."""
+    few = decoded(pool, matroska_with_packets_of_nothing(100)).recording
+    assert few.truncated
+    assert few.duration_seconds == pytest.approx(2.0, abs=0.1)
+    many = decoded(pool, matroska_with_packets_of_nothing(10_000)).recording
+    assert many.truncated
+    assert many.duration_seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_decode_ends_at_its_own_deadline(pool: DecoderPool) -> None:
+    limits = replace(LIMITS, cpu_seconds=1e-6)
+    slow = encode_with_ffmpeg(tone(1, 44_100), 44_100, "mp4", "aac")
+    with pytest.raises(UndecodableAudioError, match="too long"):
+        decode(slow, limits)
+    with pytest.raises(UndecodableAudioError, match="too long"):
+        decoded(pool, slow, limits)
+
+
+def test_work_before_the_first_packet_has_the_deadline_too(pool: DecoderPool) -> None:
+    """Pictures are inflated while the file is opened, where the decoder cannot look at a clock."""
+    busy = mp3_with_inflating_pictures(20_000, 1)
+    with pytest.raises(UndecodableAudioError, match="given up"):
+        decoded(pool, busy, replace(LIMITS, cpu_seconds=0.1))
+    assert decoded(pool, good_media()["mp3"]).recording.duration_seconds > 2.9
+
+
+def test_a_long_recording_at_192_khz_is_never_whole_in_memory(pool: DecoderPool) -> None:
+    content = silence(899, 192_000)  # 690 MB at its own rate
+    result = decoded(pool, content)
+    assert result.recording.count == 899 * 192_000
+    assert len(result.waveforms[MONO].samples) == 899 * 22_050
+    assert peak_bytes(decoders()[0]) < 120 * 2**20
+
+
+def test_only_one_large_recording_is_decoded_at_a_time(pool: DecoderPool) -> None:
+    long = silence(LARGE_BYTES / (4 * 22_050) + 30, 4_000)
+    began, finished = threading.Event(), []
+
+    def second() -> None:
+        began.set()
+        finished.append(decoded(pool, long))
+
+    with pool.session() as decode_there:
+        decode_there(long, LIMITS, (MONO,))
+        thread = threading.Thread(target=second)
+        thread.start()
+        began.wait()
+        # Small ones pass it, and it waits: its process asks, and has no answer.
+        assert decoded(pool, good_media()["flac"]).recording.count
+        thread.join(1.0)
+        assert not finished
+    thread.join(60)
+    assert len(finished) == 1
+
+
+def kill_once(monkeypatch: pytest.MonkeyPatch, times: int) -> Callable[[], int]:
+    """Kill decoder processes when they have got their recording; return how many were killed."""
+    killed: list[int] = []
+    wait = decoder_module.Decoder._wait
+
+    def kill_and_wait(self: decoder_module.Decoder, job: decoder_module.Job) -> object:
+        if len(killed) < times:
+            killed.append(self._process.pid)
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        return wait(self, job)
+
+    monkeypatch.setattr(decoder_module.Decoder, "_wait", kill_and_wait)
+    return lambda: len(killed)
+
+
+def test_a_decoder_killed_at_work_is_replaced(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = kill_once(monkeypatch, 1)
+    content = silence(600, 48_000)
+    assert decoded(pool, content).recording.count == 600 * 48_000
+    assert killed() == 1
+
+
+def test_content_that_takes_decoders_down_is_refused(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_once(monkeypatch, 2)
+    content = silence(600, 48_000)
+    with pytest.raises(NotAudioError, match="decoder failed"):
+        decoded(pool, content)
+    assert decoded(pool, content).recording.count == 600 * 48_000
+
+
+def test_a_decoder_killed_while_idle_is_replaced(pool: DecoderPool) -> None:
+    decoded(pool, good_media()["mp3"])
+    [idle] = decoders()
+    idle.kill()
+    assert decoded(pool, good_media()["mp3"]).recording.duration_seconds > 2.9
+
+
+def test_a_decoder_that_hangs_is_replaced(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded(pool, good_media()["mp3"])
+    [idle] = decoders()
+    idle.suspend()
+    monkeypatch.setattr(decoder_module, "_MOST_SECONDS", 0.5)
+    with pytest.raises(UndecodableAudioError, match="given up"):
+        decoded(pool, good_media()["mp3"])
+    monkeypatch.undo()
+    assert decoded(pool, good_media()["mp3"]).recording.duration_seconds > 2.9
+    assert not idle.is_running()
+
+
+def test_a_decoder_has_no_settings_and_no_keys(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BANDSTAND_ADMIN_KEY", "an administrator's secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another secret")
+    decoded(pool, good_media()["mp3"])
+    environment = Path(f"/proc/{decoders()[0].pid}/environ").read_bytes()
+    assert environment
+    assert b"secret" not in environment
+    assert b"BANDSTAND_" not in environment
+
+
+PARENT = """
+import sys, time
+from bandstand.audio.decode import DecodeLimits, OutputFormat
+from bandstand.audio.decoder_pool import DecoderPool
+from bandstand.settings import Settings
+pool = DecoderPool()
+with pool.session() as decode:
+    limits = DecodeLimits.from_settings(Settings())
+    decode(open(sys.argv[1], "rb").read(), limits, (OutputFormat(1, 22050),))
+print("decoded", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_decoders_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    recording = tmp_path / "recording"
+    recording.write_bytes(good_media()["mp3"])
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(recording)],
+        cwd=PROJECT_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"decoded\n"
+        left = decoders(parent.pid)
+        assert len(left) == 1
+        parent.kill()
+    _, alive = psutil.wait_procs(left, timeout=10)
+    assert alive == []
