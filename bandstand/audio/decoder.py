@@ -28,6 +28,14 @@ _GRACE_CPU_SECONDS = 0.5
 _MOST_SECONDS = 60.0
 _START_SECONDS = 60.0
 _PACKAGES = Path(__file__).resolve().parents[2]
+_VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    # glibc: give memory back that one recording needed and the next does not.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
+}
 
 
 class DecoderDiedError(Exception):
@@ -179,5 +187,4 @@ def _python() -> str:
 def _environment() -> dict[str, str]:
     """Return the variables of the process: no settings, hence no keys."""
     passed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return {**passed, **threads, "PYTHONPATH": str(_PACKAGES), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**passed, **_VARIABLES, "PYTHONPATH": str(_PACKAGES)}

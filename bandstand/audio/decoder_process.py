@@ -7,6 +7,7 @@ allocates what they state before any other limit is looked at.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -122,6 +123,7 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     if sys.platform == "linux":
         _limit_memory()
+    gc.freeze()
     send(connection, {"ready": True})
     while True:
         try:
@@ -134,6 +136,8 @@ def main() -> None:
             for descriptor in descriptors:
                 os.close(descriptor)
         send(connection, reply)
+        # Containers are in reference cycles, and Python does not know how large they are.
+        gc.collect()
 
 
 if __name__ == "__main__":
