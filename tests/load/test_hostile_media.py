@@ -1,4 +1,4 @@
-"""Ten thousand hostile media (a few in a change's run) leave a server ready, and as large as it was."""
+"""Ten thousand hostile media (fewer in a change's run): a server stays ready, and its size."""
 
 from __future__ import annotations
 
@@ -128,7 +128,6 @@ async def test_hostile_media_are_refused_and_leave_nothing(
         before = memory_mib(server.processes())
         with peak_of_the_preprocessor(server) as peak:
             seen = await send_all(server.url, seed, count)
-        print(seen, peak, before, memory_mib(server.processes()))
         assert seen.unexpected == []
         assert seen.statuses.total() == count
         assert seen.slowest[0] <= SLOWEST_SECONDS, seen.slowest
