@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,14 +50,12 @@ class Job:
         limits: the limits of accepted recordings.
         wanted: formats, with a sample rate each.
         stores: for each format, a file for the samples of each channel, float32.
-        large_bytes: the process asks before it stores more samples than this.
     """
 
     source: IO[bytes]
     limits: DecodeLimits
     wanted: tuple[OutputFormat, ...]
     stores: tuple[list[IO[bytes]], ...]
-    large_bytes: int
 
     @property
     def files(self) -> list[int]:
@@ -78,7 +75,6 @@ class Job:
         return {
             "wanted": [(each.channels, each.sample_rate) for each in self.wanted],
             "limits": asdict(self.limits),
-            "large_bytes": self.large_bytes,
         }
 
 
@@ -112,12 +108,8 @@ class Decoder:
         self._receive()
         self._connection.settimeout(_LOOK_SECONDS)
 
-    def run(self, job: Job, allow_large: Callable[[], object]) -> Recording:
+    def run(self, job: Job) -> Recording:
         """Decode one recording.
-
-        Args:
-            job: the recording.
-            allow_large: called before many samples are stored; waits until that is allowed.
 
         Raises:
             BandstandError: the refusal of the recording.
@@ -126,10 +118,6 @@ class Decoder:
         self.usable = False  # until it has answered
         self._send(job.request(), job.files)
         reply = self._wait(job)
-        if "large" in reply:
-            allow_large()
-            self._send({}, [])
-            reply = self._wait(job)
         self.usable = True
         if "error" in reply:
             raise BandstandError.from_fields(reply["error"])

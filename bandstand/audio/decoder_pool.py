@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from mmap import ACCESS_READ, mmap
 from typing import IO, Protocol
 
@@ -29,9 +29,6 @@ from bandstand.audio.mixdown import SIDES
 from bandstand.audio.waveform import FloatArray
 from bandstand.errors import NotAudioError
 
-LARGE_BYTES = 32 * 1024 * 1024
-"""Only one recording at a time may have more samples than this (six minutes for one model at
-22.05 kHz), which bounds the memory of this process."""
 _TRIES = 2
 
 Content = bytes | IO[bytes]
@@ -65,7 +62,6 @@ class DecoderPool:
     def __init__(self) -> None:
         self._idle: list[Decoder] = []
         self._lock = threading.Lock()
-        self._large = threading.Lock()
 
     def close(self) -> None:
         """End the idle processes."""
@@ -74,29 +70,20 @@ class DecoderPool:
         for decoder in idle:
             decoder.end()
 
-    @contextmanager
-    def session(self) -> Iterator[Decode]:
-        """Yield a function that decodes one recording, which is in use until the block ends.
-
-        Besides the errors of `decode_to`, the function raises `UndecodableAudioError` for content
-        that needs too much memory, and `NotAudioError` for content that ends the process twice.
-        """
-        with ExitStack() as stack:
-
-            def decode(
-                content: Content, limits: DecodeLimits, wanted: Collection[OutputFormat]
-            ) -> Decoded:
-                return self._decode(content, limits, wanted, stack)
-
-            yield decode
-
-    def _decode(
-        self,
-        content: Content,
-        limits: DecodeLimits,
-        wanted: Collection[OutputFormat],
-        stack: ExitStack,
+    def decode(
+        self, content: Content, limits: DecodeLimits, wanted: Collection[OutputFormat]
     ) -> Decoded:
+        """Decode one recording; its samples are in shared memory until they are not used.
+
+        Args:
+            content: encoded content, or an open file of it.
+            limits: the limits of accepted recordings.
+            wanted: formats, with a sample rate each.
+
+        Raises:
+            BandstandError: as `decode_to`; `UndecodableAudioError` also for content that needs too
+                much memory, and `NotAudioError` for content that ends the process twice.
+        """
         with ExitStack() as files:
             source = files.enter_context(_memory_file()) if isinstance(content, bytes) else content
             if isinstance(content, bytes):
@@ -106,20 +93,20 @@ class DecoderPool:
                     [files.enter_context(_memory_file()) for _ in SIDES[each.channels]]
                     for each in wanted
                 ]
-                job = Job(source, limits, tuple(wanted), tuple(stores), LARGE_BYTES)
+                job = Job(source, limits, tuple(wanted), tuple(stores))
                 try:
-                    recording = self._run(job, stack)
+                    recording = self._run(job)
                 except DecoderDiedError:
                     continue  # it may have been killed for another reason than this content
                 return _decoded(recording, job)
         raise NotAudioError("no part of the content could be decoded: the decoder failed")
 
-    def _run(self, job: Job, stack: ExitStack) -> Recording:
+    def _run(self, job: Job) -> Recording:
         with self._lock:
             decoder = self._idle.pop() if self._idle else None
         decoder = decoder or Decoder()
         try:
-            return decoder.run(job, lambda: stack.enter_context(self._large))
+            return decoder.run(job)
         finally:
             if decoder.usable:
                 with self._lock:

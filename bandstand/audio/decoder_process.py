@@ -53,26 +53,8 @@ def receive(connection: socket.socket) -> tuple[Any, list[int]]:
     return json.loads(content), descriptors
 
 
-class Large:
-    """Asks once before more than `bytes` of samples are stored, and waits for the answer."""
-
-    def __init__(self, connection: socket.socket, most_bytes: int) -> None:
-        self._connection = connection
-        self._left = most_bytes
-        self._granted = False
-
-    def ask(self, size: int) -> None:
-        """Count `size` bytes."""
-        self._left -= size
-        if self._left < 0 and not self._granted:
-            send(self._connection, {"large": True})
-            receive(self._connection)
-            self._granted = True
-
-
-def _writer(descriptor: int, large: Large) -> Write:
+def _writer(descriptor: int) -> Write:
     def write(samples: FloatArray) -> None:
-        large.ask(samples.nbytes)
         block = np.ascontiguousarray(samples).view(np.uint8).data
         while block:
             block = block[os.write(descriptor, block) :]
@@ -90,14 +72,13 @@ def _content(descriptor: int) -> Iterator[Encoded]:
         yield mapped
 
 
-def _decode(connection: socket.socket, request: Any, descriptors: list[int]) -> dict[str, Any]:
+def _decode(request: Any, descriptors: list[int]) -> dict[str, Any]:
     """Decode one recording into the files of the request; return the reply."""
     source, *stores = descriptors
     left = iter(stores)
-    large = Large(connection, request["large_bytes"])
     outputs = []
     for channels, sample_rate in request["wanted"]:
-        writes = [_writer(next(left), large) for _ in SIDES[channels]]
+        writes = [_writer(next(left)) for _ in SIDES[channels]]
         outputs.append((OutputFormat(channels, sample_rate), writes))
     try:
         with _content(source) as content:
@@ -131,7 +112,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            reply = _decode(connection, request, descriptors)
+            reply = _decode(request, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits, OutputFormat
-from bandstand.audio.decoder_pool import Content, Decode, DecoderPool, decode_here
-from bandstand.audio.probe import probe_recording
+from bandstand.audio.decoder_pool import Content, Decode, decode_here
 from bandstand.audio.waveform import Waveform
 from bandstand.audio.windows import Windows, cut_windows
 from bandstand.errors import BandstandError
@@ -77,38 +76,15 @@ def prepare(
     return PreparedRecording(metadata, parts, spent)
 
 
-def warm_up(card: Card, limits: DecodeLimits, decoders: DecoderPool) -> None:
-    """Prepare one window of a tone: start a decoder and load libraries before a request does.
-
-    A window of full length, because glibc's allocator keeps freed memory in the process only up to
-    the largest size that it saw freed. After one short recording, each request with features had
-    1,200 page faults (3 ms of CPU) until a longer recording came.
-    """
-    with decoders.session() as decode:
-        prepare(probe_recording(card.window.seconds), (card,), limits, decode)
-
-
 class LocalPreparation:
-    """Prepares recordings in threads of this process.
+    """Prepares recordings in threads of this process, as is good enough for the user's own."""
 
-    Args:
-        limits: the limits of accepted recordings.
-        decoders: processes to decode in, for recordings of strangers; None: in the same threads.
-    """
-
-    def __init__(self, limits: DecodeLimits, decoders: DecoderPool | None = None) -> None:
+    def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
-        self._decoders = decoders
 
     async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
         """See `prepare`."""
-        return await asyncio.to_thread(self._prepare, audio, cards)
-
-    def _prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
-        if self._decoders is None:
-            return prepare(audio, cards, self._limits)
-        with self._decoders.session() as decode:
-            return prepare(audio, cards, self._limits, decode)
+        return await asyncio.to_thread(prepare, audio, cards, self._limits)
 
 
 def specifications(cards: Iterable[Card | InputSpecification]) -> Specifications:

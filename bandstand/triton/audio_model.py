@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.audio.decoder_pool import DecoderPool
 from bandstand.errors import BandstandError, MalformedRequestError, UnavailableError
 from bandstand.models.catalogue import Catalogue, read_cards
 from bandstand.models.repository import ModelRepository
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.prepare import LocalPreparation, Preparation, warm_up
+from bandstand.pipelines.guarded import GuardedPreparation
+from bandstand.pipelines.prepare import Preparation
+from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
 from bandstand.triton.audio_models import AUDIO
 from bandstand.triton.served_models import ServedVersions
@@ -67,12 +68,12 @@ class AudioModel:
         """Create the resources, and answer one recording to warm them up."""
         settings = get_settings()
         limits = DecodeLimits.from_settings(settings)
-        decoders = DecoderPool()
-        self.preparation = LocalPreparation(limits, decoders)
+        preparation = GuardedPreparation(limits, available_cores())
+        self.preparation = preparation
         served = ModelRepository(Path(args["model_repository"]).parent)
         self.catalogue = Catalogue(read_cards(settings), served)
         self.versions = ServedVersions(self.catalogue)
-        warm_up(self.catalogue.installable(DEFAULT_MODEL), limits, decoders)
+        preparation.warm_up(self.catalogue.installable(DEFAULT_MODEL))
         self._room = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._loop = asyncio.new_event_loop()
         # A call of a model uses one of these threads until it returns.

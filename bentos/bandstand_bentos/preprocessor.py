@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 
 import bentoml
 
 from bandstand.audio.decode import DecodeLimits
-from bandstand.audio.decoder_pool import DecoderPool
+from bandstand.audio.decoder_pool import Content
 from bandstand.models.card import InputSpecification
 from bandstand.models.catalogue import Catalogue
 from bandstand.pipelines.genre import DEFAULT_MODEL
-from bandstand.pipelines.prepare import prepare, warm_up
-from bandstand.pipelines.prepared import PreparedRecording
+from bandstand.pipelines.guarded import GuardedPreparation
 from bandstand.runners.cores import available_cores
 from bandstand.settings import get_settings
 from bandstand_bentos.handover import RECORDING, take_over
@@ -38,29 +35,14 @@ class _Preprocessor:
     """Prepares recordings on the CPU, in processes separate from the models."""
 
     def __init__(self) -> None:
-        self._limits = DecodeLimits.from_settings(_SETTINGS)
-        self._decoders = DecoderPool()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
-        self._turn = asyncio.Semaphore(_THREADS)
+        self._preparation = GuardedPreparation(DecodeLimits.from_settings(_SETTINGS), _THREADS)
 
     @bentoml.on_startup
     async def start(self) -> None:
         """Prepare a tone before the first request."""
         start_worker(_SETTINGS)
-        warm_up(
-            Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL),
-            self._limits,
-            self._decoders,
-        )
-
-    def _prepare(
-        self, arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]
-    ) -> PreparedRecording:
-        with self._decoders.session() as decode:
-            if RECORDING not in metadata:
-                return prepare(arrays["audio"].tobytes(), wanted, self._limits, decode)
-            with take_over(metadata) as file:
-                return prepare(file, wanted, self._limits, decode)
+        card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
+        self._preparation.warm_up(card)
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:
@@ -73,18 +55,24 @@ class _Preprocessor:
         """
         client_waits = connection_check(ctx)
 
+        async def check() -> None:
+            if not await client_waits():
+                raise ClientDisconnectedError("the client disconnected")
+
         async def work(arrays: Arrays, metadata: Metadata) -> tuple[Arrays, Metadata]:
             # Specifications, not model names: versions with other cards may be installed meanwhile.
             wanted = [InputSpecification.model_validate(each) for each in metadata["wanted"]]
-            async with self._turn:
-                if not await client_waits():
-                    raise ClientDisconnectedError("the client disconnected")
-                prepared = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._prepare, arrays, metadata, wanted
-                )
+            with _content(arrays, metadata) as content:
+                prepared = await self._preparation.prepare(content, wanted, check)
             return to_block(prepared, [each.key for each in wanted])
 
         return await answer(block, work)
+
+
+def _content(arrays: Arrays, metadata: Metadata) -> AbstractContextManager[Content]:
+    if RECORDING in metadata:
+        return take_over(metadata)
+    return nullcontext(arrays["audio"].tobytes())
 
 
 Preprocessor = bentoml.service(

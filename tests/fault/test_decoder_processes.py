@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,14 @@ import pytest
 
 from bandstand.audio import decoder as decoder_module
 from bandstand.audio.decode import Decoded, DecodeLimits, OutputFormat, decode
-from bandstand.audio.decoder_pool import LARGE_BYTES, DecoderPool, decode_here
+from bandstand.audio.decoder_pool import DecoderPool, decode_here
 from bandstand.audio.decoder_process import MEMORY_BYTES
-from bandstand.errors import BandstandError, NotAudioError, UndecodableAudioError
+from bandstand.errors import AudioTooLongError, BandstandError, NotAudioError, UndecodableAudioError
+from bandstand.pipelines import guarded
+from bandstand.pipelines.guarded import GuardedPreparation
 from bandstand.settings import Settings
 from harness import PROJECT_ROOT
+from harness.cards import get_card
 from tests.audio_files import encode_with_ffmpeg, tone
 from tests.hostile_media import (
     good_media,
@@ -44,8 +47,7 @@ def pool() -> Iterator[DecoderPool]:
 
 
 def decoded(pool: DecoderPool, content: bytes, limits: DecodeLimits = LIMITS) -> Decoded:
-    with pool.session() as decode_there:
-        return decode_there(content, limits, (MONO,))
+    return pool.decode(content, limits, (MONO,))
 
 
 def decoders(parent: int | None = None) -> list[psutil.Process]:
@@ -62,15 +64,12 @@ def peak_bytes(process: psutil.Process) -> int:
 @pytest.mark.parametrize("name", good_media())
 def test_what_a_process_decodes_is_what_is_decoded_here(name: str, pool: DecoderPool) -> None:
     wanted = (MONO, OutputFormat(2, 16_000), OutputFormat(1, 44_100))
-    with pool.session() as decode_there:
-        there = decode_there(good_media()[name], LIMITS, wanted)
-        here = decode_here(good_media()[name], LIMITS, wanted)
-        for each in wanted:
-            np.testing.assert_array_equal(
-                there.waveforms[each].samples, here.waveforms[each].samples
-            )
-            assert there.waveforms[each].samples.flags.c_contiguous
-        assert replace(there.recording, resample_ms=[]) == replace(here.recording, resample_ms=[])
+    there = pool.decode(good_media()[name], LIMITS, wanted)
+    here = decode_here(good_media()[name], LIMITS, wanted)
+    for each in wanted:
+        np.testing.assert_array_equal(there.waveforms[each].samples, here.waveforms[each].samples)
+        assert there.waveforms[each].samples.flags.c_contiguous
+    assert replace(there.recording, resample_ms=[]) == replace(here.recording, resample_ms=[])
 
 
 def test_a_refusal_is_the_same_as_here(pool: DecoderPool) -> None:
@@ -128,32 +127,36 @@ def test_work_before_the_first_packet_has_the_deadline_too(pool: DecoderPool) ->
 
 
 def test_a_long_recording_at_192_khz_is_never_whole_in_memory(pool: DecoderPool) -> None:
-    content = silence(899, 192_000)  # 690 MB at its own rate
+    content = silence(300, 192_000)  # 230 MB at its own rate
     result = decoded(pool, content)
-    assert result.recording.count == 899 * 192_000
-    assert len(result.waveforms[MONO].samples) == 899 * 22_050
+    assert result.recording.count == 300 * 192_000
+    assert len(result.waveforms[MONO].samples) == 300 * 22_050
     assert peak_bytes(decoders()[0]) < 120 * 2**20
 
 
-def test_only_one_large_recording_is_decoded_at_a_time(pool: DecoderPool) -> None:
-    long = silence(LARGE_BYTES / (4 * 22_050) + 30, 4_000)
-    began, finished = threading.Event(), []
+async def test_long_recordings_leave_a_thread_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two long ones would take both threads for seconds."""
+    monkeypatch.setattr(guarded, "LONG_BYTES", 1 << 20)  # 12 s
+    preparation = GuardedPreparation(LIMITS, threads=2)
+    card = get_card("genre_features")
+    long = silence(120, 4_000)
+    slow = [asyncio.create_task(preparation.prepare(long, (card,))) for _ in range(3)]
+    await asyncio.sleep(0)
+    for _ in range(5):
+        prepared = await preparation.prepare(good_media()["mp3"], (card,))
+        assert prepared.audio.duration_seconds > 2.9
+    assert not all(each.done() for each in slow)
+    for each in await asyncio.gather(*slow):
+        assert each.audio.duration_seconds == 120
 
-    def second() -> None:
-        began.set()
-        finished.append(decoded(pool, long))
 
-    with pool.session() as decode_there:
-        decode_there(long, LIMITS, (MONO,))
-        thread = threading.Thread(target=second)
-        thread.start()
-        began.wait()
-        # Small ones pass it, and it waits: its process asks, and has no answer.
-        assert decoded(pool, good_media()["flac"]).recording.count
-        thread.join(1.0)
-        assert not finished
-    thread.join(60)
-    assert len(finished) == 1
+async def test_too_long_is_too_long_whether_or_not_long_is_allowed() -> None:
+    preparation = GuardedPreparation(replace(LIMITS, max_seconds=2.0), threads=1)
+    with pytest.raises(AudioTooLongError, match="longer than the 2 s"):
+        await preparation.prepare(good_media()["mp3"], (get_card("genre_features"),))
+    preparation = GuardedPreparation(LIMITS, threads=1)
+    with pytest.raises(AudioTooLongError, match="longer than the 900 s"):
+        await preparation.prepare(silence(1000, 4_000), (get_card("genre_features"),))
 
 
 def kill_once(monkeypatch: pytest.MonkeyPatch, times: int) -> Callable[[], int]:
@@ -228,11 +231,12 @@ PARENT = """
 import sys, time
 from bandstand.audio.decode import DecodeLimits, OutputFormat
 from bandstand.audio.decoder_pool import DecoderPool
+from bandstand.pipelines import guarded
+from bandstand.pipelines.guarded import GuardedPreparation
 from bandstand.settings import Settings
 pool = DecoderPool()
-with pool.session() as decode:
-    limits = DecodeLimits.from_settings(Settings())
-    decode(open(sys.argv[1], "rb").read(), limits, (OutputFormat(1, 22050),))
+limits = DecodeLimits.from_settings(Settings())
+pool.decode(open(sys.argv[1], "rb").read(), limits, (OutputFormat(1, 22050),))
 print("decoded", flush=True)
 sys.stdin.read()
 """

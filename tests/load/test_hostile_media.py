@@ -124,7 +124,7 @@ async def test_hostile_media_are_refused_and_leave_nothing(
     with serving(tmp_path / "server.log", feature_cache_entries=0) as server:
         await warm_up(server.url)
         # A run of the same kind before, so that what grows once (heaps, buffers) has grown.
-        await send_all(server.url, seed + 100, count // 10)
+        await send_all(server.url, seed + 100, max(100, count // 10))
         before = memory_mib(server.processes())
         with peak_of_the_preprocessor(server) as peak:
             seen = await send_all(server.url, seed, count)
