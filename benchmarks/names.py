@@ -11,6 +11,7 @@ NAMES = (
     "perf_analyzer",
     "endurance",
     "sustained",
+    "hostile_clients",
     "first_answer",
     "transformers_speed",
     "host_front_ends",

@@ -85,6 +85,8 @@ def main() -> int:
 def service(process: psutil.Process) -> str:
     """Return which service a process of the server runs."""
     command = process.cmdline()
+    if "bandstand.audio.decoder_process" in command:
+        return "decoder"
     named = "--service-name" in command
     return command[command.index("--service-name") + 1] if named else "supervisor"
 

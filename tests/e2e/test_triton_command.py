@@ -14,9 +14,9 @@ from pathlib import Path
 
 from bandstand.triton.docker import NVIDIA_IMAGE
 from harness import PROJECT_ROOT
+from harness.audio_files import tone as chord
 from harness.recordings import wav
 from harness.serving import free_port
-from tests.audio_files import tone as chord
 from tests.triton_serving import AudioClient
 
 START_SECONDS = 120.0

@@ -20,10 +20,10 @@ from bandstand.operations.encoding import to_json
 from bandstand.settings import Settings
 from bandstand.triton.config import write_configs
 from bandstand.triton.server import TritonServer
+from harness.audio_files import encode_with_ffmpeg, encode_with_soundfile
+from harness.audio_files import tone as chord
 from harness.cards import get_card
 from harness.recordings import flac, long_silence, tone, wav
-from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile
-from tests.audio_files import tone as chord
 from tests.triton_serving import (
     EMBEDDED,
     WAVEFORM_MODEL,

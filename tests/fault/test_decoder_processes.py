@@ -25,9 +25,9 @@ from bandstand.pipelines import guarded
 from bandstand.pipelines.guarded import GuardedPreparation
 from bandstand.settings import Settings
 from harness import PROJECT_ROOT
+from harness.audio_files import encode_with_ffmpeg, tone
 from harness.cards import get_card
-from tests.audio_files import encode_with_ffmpeg, tone
-from tests.hostile_media import (
+from harness.hostile_media import (
     good_media,
     m4a_that_claims,
     matroska_with_packets_of_nothing,

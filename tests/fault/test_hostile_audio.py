@@ -23,8 +23,8 @@ from bandstand.errors import (
 )
 from bandstand.settings import Settings
 from harness import PROJECT_ROOT
+from harness.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
 from harness.recordings import flac, long_silence, wav
-from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
 
 LIMITS = DecodeLimits.from_settings(Settings())
 PNG = (

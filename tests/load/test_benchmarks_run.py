@@ -23,6 +23,7 @@ OPTIONS = {
     "gateway_on_triton": ["--rounds", "1", "--requests", "2"],
     "against_peers": ["--rounds", "1", "--waves", "1", "--part", "pipeline", "--small"],
     "sustained": ["--minutes", "0.05", "--rate", "2.5"],
+    "hostile_clients": ["--rounds", "1", "--requests", "3"],
     "export_memory": ["--only", "genre_features"],
 }
 Tables = dict[str, list[list[Any]]]
@@ -51,6 +52,15 @@ def read(name: str, results: Path, ended: subprocess.CompletedProcess[str]) -> t
     assert (results / f"{name}.md").read_text() in ended.stdout
     content = json.loads(report.read_text())
     return ended.returncode, {table["title"]: table["rows"] for table in content["tables"]}
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_hostile_clients_are_measured_beside_a_good_one(tmp_path: Path) -> None:
+    code, tables = run("hostile_clients", tmp_path)
+    assert code == int(any(row[-1] == "missed" for row in tables["Goals"]))
+    answers = {row[0]: row[1] for row in tables["Latency (ms)"]}
+    assert answers["good, alone"] == answers["good, beside"] == 3
+    assert answers["hostile"] > 0
 
 
 @pytest.mark.usefixtures("data_dir")

@@ -17,10 +17,10 @@ import pytest
 
 from bandstand.errors import BandstandError
 from bandstand_bentos.wiring import PREPROCESSOR
+from harness.hostile_media import good_media, hostile_media
 from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.gauges import until_ready
-from tests.hostile_media import good_media, hostile_media
 
 CONCURRENCY = 8
 SLOWEST_SECONDS = 10.0

@@ -16,8 +16,8 @@ import soundfile
 from bandstand.audio.decode import DecodeLimits, OutputFormat, decode, decode_formats
 from bandstand.audio.mixdown import channel_weights
 from bandstand.settings import Settings
+from harness.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
 from harness.recordings import wav
-from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
 
 LIMITS = DecodeLimits.from_settings(Settings())
 

@@ -12,8 +12,8 @@ import av
 import numpy as np
 import soundfile
 
+from harness.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
 from harness.recordings import wav
-from tests.audio_files import encode_with_ffmpeg, encode_with_soundfile, tone
 
 Random = np.random.Generator
 
