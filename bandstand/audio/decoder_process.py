@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,8 @@ def _limit_memory() -> None:
 def main() -> None:
     """Answer requests until the connection is closed."""
     connection = socket.socket(fileno=int(sys.argv[1]))
+    # Ctrl-C reaches all processes of a terminal; this one ends when its parent has finished.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         _limit_memory()
     gc.freeze()

@@ -201,6 +201,14 @@ def test_a_decoder_killed_while_idle_is_replaced(pool: DecoderPool) -> None:
     assert decoded(pool, good_media()["mp3"]).recording.duration_seconds > 2.9
 
 
+def test_ctrl_c_leaves_decoders_to_their_parent(pool: DecoderPool) -> None:
+    decoded(pool, good_media()["mp3"])
+    before = decoders()
+    before[0].send_signal(signal.SIGINT)
+    decoded(pool, good_media()["mp3"])
+    assert decoders() == before
+
+
 def test_a_decoder_that_hangs_is_replaced(
     pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
