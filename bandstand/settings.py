@@ -11,12 +11,16 @@ from typing import Annotated, Literal, get_args, get_origin
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bandstand.places import default_data, default_repository
 
 Runtime = Literal["auto", "onnxruntime", "openvino", "triton"]
 Precision = Literal["auto", "f32", "bf16"]
+
+SHORTEST_KEY = 16
+"""Characters of an administrator's key: with fewer, all keys can be tried."""
 
 
 # Texts of the page for defaults that depend on the installation.
@@ -42,6 +46,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
         frozen=True,
         extra="ignore",
+        env_ignore_empty=True,  # how a compose file passes on a variable that is not set
         populate_by_name=True,  # fields with aliases, too
     )
 
@@ -133,8 +138,8 @@ class Settings(BaseSettings):
     """Time for requests in flight to finish after SIGTERM."""
 
     admin_key: SecretStr | None = None
-    """Bearer token for loading and unloading models through the gateway; none: both are refused
-    (403)."""
+    """Bearer token for loading and unloading models through the gateway, at least 16 characters;
+    none or blank: both are refused (403)."""
 
     # Observability
     log_format: Literal["json", "text"] = "json"
@@ -156,6 +161,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split_networks(cls, value: object) -> object:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _refuse_weak_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = "" if value is None else value.get_secret_value().strip()
+        if 0 < len(key) < SHORTEST_KEY:
+            raise PydanticCustomError(
+                "short_key",
+                "a key needs at least {least} characters; `openssl rand -hex 32` makes one",
+                {"least": SHORTEST_KEY},
+            )
+        return SecretStr(key) if key else None
 
 
 @lru_cache(maxsize=1)
