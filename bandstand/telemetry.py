@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
+from typing import Any
 
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
@@ -74,8 +76,39 @@ class _RequestFilter(logging.Filter):
         return True
 
 
+_BREAKS_LINES = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+"""White space other than a plain one, control characters, and those that turn the direction of
+writing: with them, a client's text could look like other lines of a log."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes in place of the characters that a line of a log must not have."""
+    return _BREAKS_LINES.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _LineFormatter(logging.Formatter):
+    """Writes a record as a line for people, and below it a traceback, indented.
+
+    Paths, names and headers are chosen by clients, so neither the line nor the traceback's lines
+    have characters that could begin another record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s [%(request_id)s]")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the base class
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - of the base class
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {printable(line)}" for line in lines)
+
+
 def configure_logs(settings: Settings) -> None:
-    """Send the `bandstand` loggers to standard error, one record a line."""
+    """Send all records of this process to standard error, one a line.
+
+    Those of other packages too: a traceback of theirs can contain what a client sent.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_RequestFilter())
     if settings.log_format == "json":
@@ -87,13 +120,10 @@ def configure_logs(settings: Settings) -> None:
             )
         )
     else:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s [%(request_id)s]")
-        )
-    logger = logging.getLogger("bandstand")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(settings.log_level)
+        handler.setFormatter(_LineFormatter())
+    logging.getLogger().handlers = [handler]
+    logging.getLogger("uvicorn.error").handlers = []  # its records go to the root logger, too
+    logging.getLogger("bandstand").setLevel(settings.log_level)
 
 
 def tracer_provider(settings: Settings) -> trace.TracerProvider:
