@@ -85,6 +85,20 @@ class Settings(BaseSettings):
     # What is accepted
     max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)
     """Largest request body, and largest download of an `audio_url`, in bytes (413 above)."""
+    max_url_bytes: int = Field(8 * 1024, gt=0)
+    """Longest path and query of a request, in bytes (414 above)."""
+    max_header_bytes: int = Field(32 * 1024, gt=0)
+    """Most bytes of a request's head: its line and its headers (431 above)."""
+    max_connections: int = Field(512, gt=0)
+    """Connections at the same time. Above it, idle ones make room for new ones; if there is none,
+    new ones are only answered about health and metrics (429)."""
+    header_seconds: float = Field(10.0, gt=0)
+    """Longest time until the head of a request is complete, from the connection's start or the
+    head's first byte (408 above)."""
+    keep_alive_seconds: float = Field(5.0, gt=0)
+    """Longest time that a connection may be without a request, after its first."""
+    max_json_bytes: int = Field(16 * 1024, gt=0)
+    """Largest JSON body, in bytes (413 above). Parsed JSON takes many times its size."""
     max_audio_seconds: float = Field(900.0, gt=0)
     """Longest recording, in seconds; decoding stops there (413 above)."""
     max_channels: int = Field(8, gt=0)
@@ -132,6 +146,9 @@ class Settings(BaseSettings):
     """Requests in progress at the same time; more requests wait in the queue."""
     max_queued: int = Field(64, ge=0)
     """Length of the queue; when it is full, requests are refused at once (429)."""
+    client_share: float = Field(0.5, gt=0, le=1)
+    """Part of all connections, places in progress, places in the queue and bytes of bodies that one
+    client address may have; 1: all, for a server whose clients come through one proxy."""
     request_deadline_seconds: float = Field(60.0, gt=0)
     """Longest time of one request, including waiting (504 above)."""
     drain_seconds: float = Field(25.0, gt=0)

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
+from pathlib import Path
 from select import select
 from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
+
+from bandstand_bentos.wiring import GATEWAY
+from harness.serving import Server
 
 _PIECE = 64 * 1024
 
@@ -137,3 +141,11 @@ def send_until_answered(url: str, head: bytes, pieces: Iterable[bytes]) -> Refus
         response = HTTPResponse(opened)
         response.begin()
         return Refused(sent, response.status, response.read())
+
+
+def most_memory(server: Server) -> int:
+    """Return the most bytes of memory that the gateway's process ever held."""
+    process = server.worker(GATEWAY)
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024

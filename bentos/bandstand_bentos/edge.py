@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from contextvars import copy_context
 from time import perf_counter
 
 from opentelemetry import context, propagate, trace
@@ -31,8 +32,25 @@ def error_response(error: BandstandError) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    body = Refusal(error=error.message, error_type=error.error_type, request_id=request_id.get())
+    # A message can repeat half a surrogate pair from a JSON body, which UTF-8 does not have.
+    message = error.message.encode("utf-8", "replace").decode()
+    body = Refusal(error=message, error_type=error.error_type, request_id=request_id.get())
     return Response(to_json(body), error.status, headers, "application/json")
+
+
+def refuse_connection(error: BandstandError, client: str) -> Response:
+    """Return the response of a refusal that has no request, and log it."""
+
+    def refuse() -> Response:
+        request_id.set(uuid.uuid4().hex)
+        response = error_response(error)
+        response.headers[REQUEST_ID_HEADER] = request_id.get()
+        facts = {"status": error.status, "error_type": error.error_type, "client": client}
+        logger.info("- - %d %s", error.status, error.message, extra=facts)
+        return response
+
+    # The id belongs to this refusal: the connection's context is that of its other requests.
+    return copy_context().run(refuse)
 
 
 class _Exchange:

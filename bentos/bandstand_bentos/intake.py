@@ -13,12 +13,13 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from bandstand.audio.fetch import FetchLimits, fetch
-from bandstand.errors import MalformedRequestError
+from bandstand.errors import MalformedRequestError, PayloadTooLargeError
 from bandstand.operations.encoding import read_options
 from bandstand.telemetry import stage
 from bandstand_client.contract.declaration import Operation
 
 _MAX_FIELDS = 8
+_MAX_FIELD_BYTES = 8 * 1024
 _ADDRESS = "audio_url"
 
 
@@ -36,8 +37,10 @@ class Intake:
 
 async def _read_multipart(request: Request) -> tuple[bytes, dict[str, Any]]:
     try:
-        form = await request.form(max_files=1, max_fields=_MAX_FIELDS)
-    except (MultiPartException, HTTPException) as error:
+        form = await request.form(
+            max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
+    except (MultiPartException, HTTPException, UnicodeError) as error:  # any codec can be named
         raise MalformedRequestError(f"the multipart body cannot be read: {error}") from error
     try:
         file = form.get("file")
@@ -48,9 +51,28 @@ async def _read_multipart(request: Request) -> tuple[bytes, dict[str, Any]]:
         await form.close()
 
 
-async def _read_address(request: Request) -> tuple[str, dict[str, Any]]:
+async def read_json_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body of a request that can only have JSON.
+
+    Raises:
+        PayloadTooLargeError: it is larger than `max_bytes`; reading stops there.
+    """
+    too_large = PayloadTooLargeError(f"a JSON body has at most {max_bytes} bytes")
+    stated = request.headers.get("content-length", "0")
+    if stated.isdecimal() and int(stated) > max_bytes:
+        raise too_large
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > max_bytes:
+            raise too_large
+    return bytes(content)
+
+
+async def _read_address(request: Request, max_bytes: int) -> tuple[str, dict[str, Any]]:
+    body = await read_json_body(request, max_bytes)
     try:
-        content = json.loads(await request.body())
+        content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise MalformedRequestError(f"the JSON body cannot be read: {error}") from error
     if not isinstance(content, dict):
@@ -63,7 +85,7 @@ async def _read_address(request: Request) -> tuple[str, dict[str, Any]]:
 
 
 async def read_intake(
-    request: Request, limits: FetchLimits, operation: Operation[..., Any]
+    request: Request, limits: FetchLimits, operation: Operation[..., Any], max_json_bytes: int
 ) -> Intake:
     """Read a request's audio: multipart, JSON with an address, or the raw body.
 
@@ -81,7 +103,7 @@ async def read_intake(
     if media == "multipart/form-data":
         audio, fields = await _read_multipart(request)
     elif media == "application/json":
-        address, fields = await _read_address(request)
+        address, fields = await _read_address(request, max_json_bytes)
         options = read_options(operation, {**fields, **query})  # before anything is fetched
         with stage("fetch"):
             return Intake(await fetch(address, limits), options)

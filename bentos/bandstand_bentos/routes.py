@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from bandstand import __version__
 from bandstand.errors import (
@@ -68,7 +69,12 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
     deadline = surface.settings.request_deadline_seconds
     try:
         async with asyncio.timeout(deadline):
-            intake = await read_intake(request, surface.fetch_limits, operation.declared)
+            intake = await read_intake(
+                request,
+                surface.fetch_limits,
+                operation.declared,
+                surface.settings.max_json_bytes,
+            )
 
             async def in_turn() -> object:
                 async with surface.admission.turn(operation.turns):
@@ -177,7 +183,8 @@ def _add_errors(app: FastAPI) -> None:
         return error_response(MalformedRequestError(str(error.detail)))
 
     @app.exception_handler(ClientDisconnected)
-    async def disconnected(_request: Request, _error: ClientDisconnected) -> Response:
+    @app.exception_handler(ClientDisconnect)  # while its body was read
+    async def disconnected(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)
 
     @app.exception_handler(Exception)
