@@ -107,9 +107,14 @@ class Refused:
 
 
 @contextmanager
-def connection(url: str) -> Iterator[socket.socket]:
-    """Open a plain TCP connection to the server of an http URL, or of a `host:port`."""
-    with socket.create_connection(address_of(url), timeout=60) as opened:
+def connection(url: str, client: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """Open a plain TCP connection to the server of an http URL, or of a `host:port`.
+
+    Args:
+        url: of the server.
+        client: the address to connect from; all of 127.0.0.0/8 are this host's.
+    """
+    with socket.create_connection(address_of(url), 60, (client, 0)) as opened:
         yield opened
 
 

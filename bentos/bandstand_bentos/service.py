@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import bentoml
 
@@ -17,8 +18,9 @@ from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bandstand.triton.pool import TritonPool
 from bandstand_bentos.admission import Admission
-from bandstand_bentos.edge import Edge
+from bandstand_bentos.edge import Edge, refuse_connection
 from bandstand_bentos.handover import can_hand_over
+from bandstand_bentos.http_seam import bound_connections
 from bandstand_bentos.image import serving_image
 from bandstand_bentos.model_runner import (
     SHARED_RUNNER,
@@ -31,7 +33,7 @@ from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from bandstand_bentos.routes import create_app
 from bandstand_bentos.runner_pool import RunnerPool, RunnerProcess
-from bandstand_bentos.seam import HttpToOurApp, worker_address, worker_call
+from bandstand_bentos.seam import HttpToOurApp, service_of, worker_address, worker_call
 from bandstand_bentos.surface import Probe, Surface
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
@@ -117,3 +119,5 @@ Bandstand = bentoml.service(
     **service_config(_SETTINGS),
 )
 Bandstand.add_asgi_middleware(HttpToOurApp, ours=app)
+if service_of(sys.argv) == GATEWAY:  # the workers' sockets are the gateway's
+    bound_connections(_SETTINGS, refuse_connection)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
 
 import httpx
 import pytest
 
+from bandstand_bentos.connections import RESERVED
+from bandstand_bentos.wiring import GATEWAY
 from bandstand_client.http import Bandstand
 from harness.recordings import tone
 from harness.serving import Server, serving
@@ -16,6 +19,8 @@ from tests.bad_manners import connection, most_memory, send_until_answered
 
 BLANK = " "
 JSON_LIMIT = 16 * 1024
+HEADER_SECONDS = 3
+MOST_CONNECTIONS = 40
 HUGE = 64 * 1024 * 1024
 ASK = b"POST %s HTTP/1.1\r\nHost: b\r\nContent-Type: %s\r\n%s\r\n\r\n"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
@@ -24,7 +29,12 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(
-        tmp_path_factory.mktemp("guarded") / "log", admin_key=BLANK, log_format="text"
+        tmp_path_factory.mktemp("guarded") / "log",
+        admin_key=BLANK,
+        log_format="text",
+        max_connections=MOST_CONNECTIONS,
+        client_share=0.5,
+        header_seconds=HEADER_SECONDS,
     ) as running:
         yield running
 
@@ -181,9 +191,69 @@ def test_a_client_that_leaves_half_way_writes_no_traceback(guarded: Server) -> N
     assert "Traceback" not in guarded.log.read_text()
 
 
-def until_logged(server: Server, text: str) -> None:
-    """Wait until the log has a text."""
+# Heads and connections; `tests/contract/test_http_seam.py` has each case.
+
+
+def test_headers_without_end_are_refused(guarded: Server) -> None:
+    before = most_memory(guarded)
+    head = b"GET /livez HTTP/1.1\r\nHost: b\r\nA: "
+    refused = send_until_answered(guarded.url, head, (bytes(b"a" * 65_536) for _ in range(1024)))
+    assert (refused.status, b'"headers_too_large"' in refused.body) == (431, True)
+    assert most_memory(guarded) - before < HUGE / 2
+
+
+def test_a_url_without_end_is_refused(guarded: Server) -> None:
+    status, body = exchange(guarded, b"GET /%s HTTP/1.1\r\nHost: b\r\n\r\n" % (b"x" * 9_000))
+    assert (status, b'"url_too_long"' in body) == (414, True)
+
+
+@pytest.mark.parametrize("half", [b"", b"GET /li", b"GET /livez HTTP/1.1\r\nHost: b\r\n"])
+def test_silence_holds_no_connection(guarded: Server, half: bytes) -> None:
+    with connection(guarded.url) as opened:
+        opened.sendall(half)
+        answer = b"".join(iter(lambda: opened.recv(4096), b""))
+    if half:
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"request_timeout"' in answer
+    else:
+        assert answer == b""
+
+
+def test_a_flood_of_connections_keeps_nobody_out(guarded: Server) -> None:
+    with ExitStack() as stack:
+        for address in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            for _ in range(2 * MOST_CONNECTIONS):
+                opened = stack.enter_context(connection(guarded.url, address))
+                with suppress(ConnectionError):  # closed to make room
+                    opened.sendall(b"GET /livez HT")
+        process = guarded.worker(GATEWAY)
+        with Bandstand(guarded.url, retries=0) as client:
+            assert client.classify(tone(1.0)).primary_genre
+        held = [c for c in process.net_connections("tcp") if c.status == "ESTABLISHED"]
+        assert len(held) <= MOST_CONNECTIONS + RESERVED
+
+
+def test_requests_in_progress_take_no_connection_of_a_probe(guarded: Server) -> None:
+    half = ASK % (b"/predict", b"audio/wav", b"Content-Length: 100000")
+    share = MOST_CONNECTIONS // 2
+    with ExitStack() as stack:
+        for address in ("127.0.0.2", "127.0.0.3"):
+            for _ in range(share):
+                stack.enter_context(connection(guarded.url, address)).sendall(half)
+        until(lambda: len(guarded.worker(GATEWAY).net_connections("tcp")) >= 2 * share)
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert httpx.get(guarded.url + path, timeout=60).status_code == 200
+        assert httpx.get(f"{guarded.url}/models", timeout=60).status_code == 429
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
     ends = time.monotonic() + 60
-    while text not in server.log.read_text(encoding="utf-8"):
+    while not condition():
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+def until_logged(server: Server, text: str) -> None:
+    """Wait until the log has a text."""
+    until(lambda: text in server.log.read_text(encoding="utf-8"))
