@@ -99,6 +99,13 @@ class Settings(BaseSettings):
     """Longest time that a connection may be without a request, after its first."""
     max_json_bytes: int = Field(16 * 1024, gt=0)
     """Largest JSON body, in bytes (413 above). Parsed JSON takes many times its size."""
+    max_body_bytes: int = Field(512 * 1024 * 1024, gt=0)
+    """Bytes of all bodies and downloads in memory at the same time. A further body waits before it
+    is read; if its length is unknown, it is refused when it needs more (429)."""
+    body_silence_seconds: float = Field(10.0, gt=0)
+    """Longest time without a byte of a body (408 above)."""
+    min_body_bytes_per_second: int = Field(4096, ge=0)
+    """Lowest average rate of a body, after `body_silence_seconds` (408 below)."""
     max_audio_seconds: float = Field(900.0, gt=0)
     """Longest recording, in seconds; decoding stops there (413 above)."""
     max_channels: int = Field(8, gt=0)
@@ -149,6 +156,9 @@ class Settings(BaseSettings):
     client_share: float = Field(0.5, gt=0, le=1)
     """Part of all connections, places in progress, places in the queue and bytes of bodies that one
     client address may have; 1: all, for a server whose clients come through one proxy."""
+    model_share: float = Field(0.75, gt=0, le=1)
+    """Part of the places in progress and in the queue that requests of one model may have, so that
+    a model that does not answer leaves room for requests of others (429 if its queue is full)."""
     request_deadline_seconds: float = Field(60.0, gt=0)
     """Longest time of one request, including waiting (504 above)."""
     drain_seconds: float = Field(25.0, gt=0)

@@ -64,6 +64,11 @@ IN_FLIGHT = Gauge(
 QUEUED = Gauge(
     "bandstand_requests_queued", "Requests waiting for their turn.", multiprocess_mode="livesum"
 )
+BODY_BYTES = Gauge(
+    "bandstand_body_bytes",
+    "Bytes of memory that request bodies and downloads may take.",
+    multiprocess_mode="livesum",
+)
 
 
 class _RequestFilter(logging.Filter):

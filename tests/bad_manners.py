@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
+import psutil
+
 from bandstand_bentos.wiring import GATEWAY
 from harness.serving import Server
 
@@ -154,3 +156,13 @@ def most_memory(server: Server) -> int:
     status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """Stop a process (SIGSTOP), and let it go on at the end."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()

@@ -16,6 +16,8 @@ from bandstand.audio.fetch import FetchLimits, fetch
 from bandstand.errors import MalformedRequestError, PayloadTooLargeError
 from bandstand.operations.encoding import read_options
 from bandstand.telemetry import stage
+from bandstand_bentos.body_bytes import BodyBytes
+from bandstand_bentos.edge import BODY_MEMORY
 from bandstand_client.contract.declaration import Operation
 
 _MAX_FIELDS = 8
@@ -84,6 +86,17 @@ async def _read_address(request: Request, max_bytes: int) -> tuple[str, dict[str
     return address.audio_url, content
 
 
+async def _fetch(request: Request, address: str, limits: FetchLimits) -> bytes:
+    """Download the audio; until its size is known it counts as the largest."""
+    memory: BodyBytes = request.scope[BODY_MEMORY]
+    memory.shrink_to(0)  # the JSON body: what holds a part must not wait for more
+    await memory.wait_for(limits.max_bytes)
+    with stage("fetch"):
+        content = await fetch(address, limits)
+    memory.shrink_to(len(content))
+    return content
+
+
 async def read_intake(
     request: Request, limits: FetchLimits, operation: Operation[..., Any], max_json_bytes: int
 ) -> Intake:
@@ -105,8 +118,7 @@ async def read_intake(
     elif media == "application/json":
         address, fields = await _read_address(request, max_json_bytes)
         options = read_options(operation, {**fields, **query})  # before anything is fetched
-        with stage("fetch"):
-            return Intake(await fetch(address, limits), options)
+        return Intake(await _fetch(request, address, limits), options)
     else:
         audio, fields = await request.body(), {}
     return Intake(audio, read_options(operation, {**fields, **query}))

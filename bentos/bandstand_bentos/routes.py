@@ -25,7 +25,7 @@ from bandstand.errors import (
 )
 from bandstand.operations.served import SERVED, ServedOperation
 from bandstand_bentos.docs_page import add_docs_page
-from bandstand_bentos.edge import error_response
+from bandstand_bentos.edge import client_of_request, error_response
 from bandstand_bentos.intake import read_intake
 from bandstand_bentos.model_routes import add_model_routes
 from bandstand_bentos.operation_schema import operation_schema
@@ -77,7 +77,9 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
             )
 
             async def in_turn() -> object:
-                async with surface.admission.turn(operation.turns):
+                client = client_of_request(request.scope)
+                model = operation.model and operation.model(surface.resources, intake.options)
+                async with surface.admission.turn(client, model, operation.turns):
                     return await operation.run(surface.resources, intake.audio, intake.options)
 
             return json_response(await _while_connected(request, in_turn()))

@@ -18,6 +18,7 @@ from bandstand.settings import get_settings
 from bandstand.telemetry import configure_logs
 from bandstand.triton.pool import TritonPool
 from bandstand_bentos.admission import Admission
+from bandstand_bentos.body_bytes import BodyLimits
 from bandstand_bentos.edge import Edge, refuse_connection
 from bandstand_bentos.handover import can_hand_over
 from bandstand_bentos.http_seam import bound_connections
@@ -104,8 +105,8 @@ class _Gateway:
         await self._pool.aclose()
 
 
-_ADMISSION = Admission(_SETTINGS.max_in_flight, _SETTINGS.max_queued)
-app.add_middleware(Edge, admission=_ADMISSION, max_body_bytes=_SETTINGS.max_upload_bytes)
+_ADMISSION = Admission(_SETTINGS)
+app.add_middleware(Edge, admission=_ADMISSION, limits=BodyLimits.from_settings(_SETTINGS))
 if _SETTINGS.runtime != "triton":
     setattr(_Gateway, SHARED_RUNNER, bentoml.depends(shared_runner()))
 for _name in _OWN_RUNNERS:
