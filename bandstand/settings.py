@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     """Highest sample rate, in Hz (422 above)."""
     min_sample_rate: int = Field(4_000, gt=0)
     """Lowest sample rate, in Hz (422 below)."""
+    audio_url: Literal["on", "off"] = "on"
+    """Whether the server fetches recordings by URL; `off`: it refuses them (403)."""
     fetch_timeout_seconds: float = Field(20.0, gt=0)
     """Deadline of an `audio_url` download, including redirects."""
     fetch_max_redirects: int = Field(4, ge=0)

@@ -13,8 +13,9 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from bandstand.audio.fetch import FetchLimits, fetch
-from bandstand.errors import MalformedRequestError, PayloadTooLargeError
+from bandstand.errors import AudioUrlOffError, MalformedRequestError, PayloadTooLargeError
 from bandstand.operations.encoding import read_options
+from bandstand.settings import Settings
 from bandstand.telemetry import stage
 from bandstand_bentos.body_bytes import BodyBytes
 from bandstand_bentos.edge import BODY_MEMORY
@@ -98,7 +99,7 @@ async def _fetch(request: Request, address: str, limits: FetchLimits) -> bytes:
 
 
 async def read_intake(
-    request: Request, limits: FetchLimits, operation: Operation[..., Any], max_json_bytes: int
+    request: Request, limits: FetchLimits, operation: Operation[..., Any], settings: Settings
 ) -> Intake:
     """Read a request's audio: multipart, JSON with an address, or the raw body.
 
@@ -106,6 +107,7 @@ async def read_intake(
     audio. Options are read from the query, the form fields or the JSON.
 
     Raises:
+        AudioUrlOffError: it is JSON, and this server fetches nothing.
         MalformedRequestError: it has no audio, an option that the operation does not have, or an
             invalid value of an option.
         BandstandError: the refusals of `fetch`; `PayloadTooLargeError`.
@@ -113,12 +115,14 @@ async def read_intake(
     query = dict(request.query_params)
     read_options(operation, query)  # before a long body is read
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media == "multipart/form-data":
-        audio, fields = await _read_multipart(request)
-    elif media == "application/json":
-        address, fields = await _read_address(request, max_json_bytes)
+    if media == "application/json":
+        if settings.audio_url == "off":
+            raise AudioUrlOffError("this server fetches no audio_url: send the audio itself")
+        address, fields = await _read_address(request, settings.max_json_bytes)
         options = read_options(operation, {**fields, **query})  # before anything is fetched
         return Intake(await _fetch(request, address, limits), options)
+    if media == "multipart/form-data":
+        audio, fields = await _read_multipart(request)
     else:
         audio, fields = await request.body(), {}
     return Intake(audio, read_options(operation, {**fields, **query}))

@@ -73,7 +73,7 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
                 request,
                 surface.fetch_limits,
                 operation.declared,
-                surface.settings.max_json_bytes,
+                surface.settings,
             )
 
             async def in_turn() -> object:
@@ -87,8 +87,12 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
         raise DeadlineExceededError(f"not finished within {deadline:g} s") from None
 
 
-def create_app() -> FastAPI:
-    """Return the gateway's app; `app.state.surface` is set when its service starts."""
+def create_app(*, audio_url: bool = True) -> FastAPI:
+    """Return the gateway's app; `app.state.surface` is set when its service starts.
+
+    Args:
+        audio_url: whether its description offers to fetch audio by URL.
+    """
     app = FastAPI(
         title="Bandstand",
         version=__version__,
@@ -99,7 +103,7 @@ def create_app() -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     for operation in SERVED:
-        _add_operation(app, operation)
+        _add_operation(app, operation, operation_schema(operation.declared, audio_url=audio_url))
     add_model_routes(app)
     add_docs_page(app)
     _add_health(app)
@@ -107,7 +111,7 @@ def create_app() -> FastAPI:
     return app
 
 
-def _add_operation(app: FastAPI, operation: ServedOperation) -> None:
+def _add_operation(app: FastAPI, operation: ServedOperation, schema: dict[str, Any]) -> None:
     declared = operation.declared
 
     async def route(request: Request) -> Response:
@@ -120,7 +124,7 @@ def _add_operation(app: FastAPI, operation: ServedOperation) -> None:
         name=declared.name,
         response_model=declared.answer,
         responses=REFUSALS,
-        openapi_extra=operation_schema(declared),
+        openapi_extra=schema,
         summary=declared.summary.removesuffix("."),
     )
 

@@ -15,7 +15,7 @@ from bandstand.pipelines.listing import list_models
 from bandstand.pipelines.resources import Resources
 from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.settings import get_settings
-from bandstand.telemetry import configure_logs
+from bandstand.telemetry import configure_logs, forget_dead_processes
 from bandstand.triton.pool import TritonPool
 from bandstand_bentos.admission import Admission
 from bandstand_bentos.body_bytes import BodyLimits
@@ -45,7 +45,7 @@ _OWN_RUNNERS = () if _SETTINGS.runtime == "triton" else own_runners(_CATALOGUE.u
 
 logger = logging.getLogger("bandstand.gateway")
 
-app = create_app()
+app = create_app(audio_url=_SETTINGS.audio_url == "on")
 
 
 def _probe(name: str, attempt: Attempt) -> Probe:
@@ -74,6 +74,7 @@ class _Gateway:
     async def start(self) -> None:
         """Connect the routes with the workers."""
         configure_logs(_SETTINGS)
+        forget_dead_processes()
         prepare = worker_call(self.preprocessor, "prepare")
         cache = FeatureCache(_SETTINGS.feature_cache_entries)
         near = can_hand_over(worker_address(self.preprocessor))

@@ -48,6 +48,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         request_deadline_seconds=DEADLINE_SECONDS,
         max_in_flight=IN_FLIGHT,
         max_queued=QUEUED,
+        model_share=1.0,
     ) as running:
         yield running
 
