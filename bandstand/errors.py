@@ -86,6 +86,13 @@ class AddressRefusedError(BandstandError):
     error_type = "address_refused"
 
 
+class AudioUrlOffError(BandstandError):
+    """This server fetches no audio: it must be in the request."""
+
+    status = 403
+    error_type = "audio_url_off"
+
+
 class ModelNotFoundError(BandstandError):
     """No card of that name."""
 
@@ -105,6 +112,13 @@ class MethodNotAllowedError(BandstandError):
 
     status = 405
     error_type = "method_not_allowed"
+
+
+class RequestTimeoutError(BandstandError):
+    """The client sent its request too slowly."""
+
+    status = 408
+    error_type = "request_timeout"
 
 
 class ModelNotInstalledError(BandstandError):
@@ -133,6 +147,13 @@ class AudioTooLongError(BandstandError):
 
     status = 413
     error_type = "audio_too_long"
+
+
+class UrlTooLongError(BandstandError):
+    """The URL is longer than the server accepts."""
+
+    status = 414
+    error_type = "url_too_long"
 
 
 class NotAudioError(BandstandError):
@@ -203,6 +224,13 @@ class OverloadedError(BandstandError):
 
     status = 429
     error_type = "overloaded"
+
+
+class HeadersTooLargeError(BandstandError):
+    """More bytes of headers, or more of them, than the server accepts."""
+
+    status = 431
+    error_type = "headers_too_large"
 
 
 class NonFiniteOutputError(BandstandError):

@@ -11,12 +11,16 @@ from typing import Annotated, Literal, get_args, get_origin
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bandstand.places import default_data, default_repository
 
 Runtime = Literal["auto", "onnxruntime", "openvino", "triton"]
 Precision = Literal["auto", "f32", "bf16"]
+
+SHORTEST_KEY = 16
+"""Characters of an administrator's key: with fewer, all keys can be tried."""
 
 
 # Texts of the page for defaults that depend on the installation.
@@ -42,6 +46,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
         frozen=True,
         extra="ignore",
+        env_ignore_empty=True,  # how a compose file passes on a variable that is not set
         populate_by_name=True,  # fields with aliases, too
     )
 
@@ -80,6 +85,27 @@ class Settings(BaseSettings):
     # What is accepted
     max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)
     """Largest request body, and largest download of an `audio_url`, in bytes (413 above)."""
+    max_url_bytes: int = Field(8 * 1024, gt=0)
+    """Longest path and query of a request, in bytes (414 above)."""
+    max_header_bytes: int = Field(32 * 1024, gt=0)
+    """Most bytes of a request's head: its line and its headers (431 above)."""
+    max_connections: int = Field(512, gt=0)
+    """Connections at the same time. Above it, idle ones make room for new ones; if there is none,
+    new ones are only answered about health and metrics (429)."""
+    header_seconds: float = Field(10.0, gt=0)
+    """Longest time until the head of a request is complete, from the connection's start or the
+    head's first byte (408 above)."""
+    keep_alive_seconds: float = Field(5.0, gt=0)
+    """Longest time that a connection may be without a request, after its first."""
+    max_json_bytes: int = Field(16 * 1024, gt=0)
+    """Largest JSON body, in bytes (413 above). Parsed JSON takes many times its size."""
+    max_body_bytes: int = Field(512 * 1024 * 1024, gt=0)
+    """Bytes of all bodies and downloads in memory at the same time. A further body waits before it
+    is read; if its length is unknown, it is refused when it needs more (429)."""
+    body_silence_seconds: float = Field(10.0, gt=0)
+    """Longest time without a byte of a body (408 above)."""
+    min_body_bytes_per_second: int = Field(4096, ge=0)
+    """Lowest average rate of a body, after `body_silence_seconds` (408 below)."""
     max_audio_seconds: float = Field(900.0, gt=0)
     """Longest recording, in seconds; decoding stops there (413 above)."""
     max_channels: int = Field(8, gt=0)
@@ -91,6 +117,8 @@ class Settings(BaseSettings):
     decode_cpu_seconds: float = Field(2.0, gt=0)
     """CPU time to decode a recording of no length; each 25 s of decoded audio add one second (422
     above)."""
+    audio_url: Literal["on", "off"] = "on"
+    """Whether the server fetches recordings by URL; `off`: it refuses them (403)."""
     fetch_timeout_seconds: float = Field(20.0, gt=0)
     """Deadline of an `audio_url` download, including redirects."""
     fetch_max_redirects: int = Field(4, ge=0)
@@ -130,14 +158,20 @@ class Settings(BaseSettings):
     """Requests in progress at the same time; more requests wait in the queue."""
     max_queued: int = Field(64, ge=0)
     """Length of the queue; when it is full, requests are refused at once (429)."""
+    client_share: float = Field(0.5, gt=0, le=1)
+    """Part of all connections, places in progress, places in the queue and bytes of bodies that one
+    client address may have; 1: all, for a server whose clients come through one proxy."""
+    model_share: float = Field(0.75, gt=0, le=1)
+    """Part of the places in progress and in the queue that requests of one model may have, so that
+    a model that does not answer leaves room for requests of others (429 if its queue is full)."""
     request_deadline_seconds: float = Field(60.0, gt=0)
     """Longest time of one request, including waiting (504 above)."""
     drain_seconds: float = Field(25.0, gt=0)
     """Time for requests in flight to finish after SIGTERM."""
 
     admin_key: SecretStr | None = None
-    """Bearer token for loading and unloading models through the gateway; none: both are refused
-    (403)."""
+    """Bearer token for loading and unloading models through the gateway, at least 16 characters;
+    none or blank: both are refused (403)."""
 
     # Observability
     log_format: Literal["json", "text"] = "json"
@@ -159,6 +193,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split_networks(cls, value: object) -> object:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _refuse_weak_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = "" if value is None else value.get_secret_value().strip()
+        if 0 < len(key) < SHORTEST_KEY:
+            raise PydanticCustomError(
+                "short_key",
+                "a key needs at least {least} characters; `openssl rand -hex 32` makes one",
+                {"least": SHORTEST_KEY},
+            )
+        return SecretStr(key) if key else None
 
 
 @lru_cache(maxsize=1)

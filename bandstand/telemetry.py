@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import psutil
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 from pythonjsonlogger.json import JsonFormatter
 
 from bandstand import __version__
@@ -62,6 +68,35 @@ IN_FLIGHT = Gauge(
 QUEUED = Gauge(
     "bandstand_requests_queued", "Requests waiting for their turn.", multiprocess_mode="livesum"
 )
+BODY_BYTES = Gauge(
+    "bandstand_body_bytes",
+    "Bytes of memory that request bodies and downloads may take.",
+    multiprocess_mode="livesum",
+)
+
+
+def forget_dead_processes() -> None:
+    """Remove what processes that no longer run have left in the gauges of running ones.
+
+    A process that is killed cannot do it itself, and its requests in flight would be counted for
+    ever.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        process = path.stem.rpartition("_")[2]
+        if process.isdecimal() and not _runs(int(process)):
+            mark_process_dead(int(process), folder)  # type: ignore[no-untyped-call]
+
+
+def _runs(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 class _RequestFilter(logging.Filter):
@@ -74,8 +109,39 @@ class _RequestFilter(logging.Filter):
         return True
 
 
+_BREAKS_LINES = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+"""White space other than a plain one, control characters, and those that turn the direction of
+writing: with them, a client's text could look like other lines of a log."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes in place of the characters that a line of a log must not have."""
+    return _BREAKS_LINES.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _LineFormatter(logging.Formatter):
+    """Writes a record as a line for people, and below it a traceback, indented.
+
+    Paths, names and headers are chosen by clients, so neither the line nor the traceback's lines
+    have characters that could begin another record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s [%(request_id)s]")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the base class
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - of the base class
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {printable(line)}" for line in lines)
+
+
 def configure_logs(settings: Settings) -> None:
-    """Send the `bandstand` loggers to standard error, one record a line."""
+    """Send all records of this process to standard error, one a line.
+
+    Those of other packages too: a traceback of theirs can contain what a client sent.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_RequestFilter())
     if settings.log_format == "json":
@@ -87,13 +153,10 @@ def configure_logs(settings: Settings) -> None:
             )
         )
     else:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s [%(request_id)s]")
-        )
-    logger = logging.getLogger("bandstand")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(settings.log_level)
+        handler.setFormatter(_LineFormatter())
+    logging.getLogger().handlers = [handler]
+    logging.getLogger("uvicorn.error").handlers = []  # its records go to the root logger, too
+    logging.getLogger("bandstand").setLevel(settings.log_level)
 
 
 def tracer_provider(settings: Settings) -> trace.TracerProvider:

@@ -62,8 +62,12 @@ class Server:
 
 @contextmanager
 def serving(log: Path, **settings: object) -> Iterator[Server]:
-    """Run a server with these settings (`max_in_flight=2` …) until the block ends."""
+    """Run a server with these settings (`max_in_flight=2` …) until the block ends.
+
+    All its clients have one address, as behind a proxy, so one client's share is the whole.
+    """
     port = free_port()
+    settings = {"client_share": 1.0, **settings}
     given = {f"BANDSTAND_{name.upper()}": str(value) for name, value in settings.items()}
     started = time.monotonic()
     with log.open("wb") as output:

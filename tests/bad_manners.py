@@ -8,10 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
+from pathlib import Path
 from select import select
 from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
+
+import psutil
+
+from bandstand_bentos.wiring import GATEWAY
+from harness.serving import Server
 
 _PIECE = 64 * 1024
 
@@ -103,9 +109,14 @@ class Refused:
 
 
 @contextmanager
-def connection(url: str) -> Iterator[socket.socket]:
-    """Open a plain TCP connection to the server of an http URL, or of a `host:port`."""
-    with socket.create_connection(address_of(url), timeout=60) as opened:
+def connection(url: str, client: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """Open a plain TCP connection to the server of an http URL, or of a `host:port`.
+
+    Args:
+        url: of the server.
+        client: the address to connect from; all of 127.0.0.0/8 are this host's.
+    """
+    with socket.create_connection(address_of(url), 60, (client, 0)) as opened:
         yield opened
 
 
@@ -137,3 +148,21 @@ def send_until_answered(url: str, head: bytes, pieces: Iterable[bytes]) -> Refus
         response = HTTPResponse(opened)
         response.begin()
         return Refused(sent, response.status, response.read())
+
+
+def most_memory(server: Server) -> int:
+    """Return the most bytes of memory that the gateway's process ever held."""
+    process = server.worker(GATEWAY)
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """Stop a process (SIGSTOP), and let it go on at the end."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()

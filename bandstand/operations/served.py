@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bandstand.pipelines.features import analyze_features
-from bandstand.pipelines.genre import classify
-from bandstand.pipelines.instruments import detect_instruments
+from bandstand.pipelines.genre import classify, genre_model
+from bandstand.pipelines.instruments import detect_instruments, instruments_model
 from bandstand.pipelines.resources import Resources
 from bandstand_client.contract.declaration import Operation
 from bandstand_client.contract.features import ANALYZE_FEATURES
@@ -24,6 +24,7 @@ class ServedOperation:
         declared: name, path, options, answer.
         run: computes the answer from encoded audio and the operation's options; raises the errors
             of `bandstand.errors`.
+        model: the name of the model that a request uses, by its options; None: it uses none.
         turns: how many of `max_in_flight` requests one request of this operation counts as.
         triton_instances: processes that run it on Triton. In each, threads decode and transform in
             parallel; only Python code runs in one thread at a time.
@@ -31,13 +32,14 @@ class ServedOperation:
 
     declared: Operation[..., Any]
     run: Callable[[Resources, bytes, Any], Awaitable[Any]]
+    model: Callable[[Resources, Any], str] | None = None
     turns: int = 1
     triton_instances: int = 1
 
 
 SERVED = (
-    ServedOperation(CLASSIFY, classify, triton_instances=2),
-    ServedOperation(DETECT_INSTRUMENTS, detect_instruments),
+    ServedOperation(CLASSIFY, classify, genre_model, triton_instances=2),
+    ServedOperation(DETECT_INSTRUMENTS, detect_instruments, instruments_model),
     ServedOperation(ANALYZE_FEATURES, analyze_features),
 )
 """All operations, in the order of the documentation pages."""

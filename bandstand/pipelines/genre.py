@@ -30,7 +30,7 @@ async def classify(resources: Resources, audio: bytes, options: GenreOptions) ->
         BandstandError: the refusals of `prepare`.
     """
     started = perf_counter()
-    model = _chosen(resources, options.model_name or DEFAULT_MODEL)
+    model = _chosen(resources, genre_model(resources, options))
     output = await run_model(resources.preparation, model, audio, started)
     ranked = _ranked(output)
     return GenreAnswer(
@@ -44,6 +44,11 @@ async def classify(resources: Resources, audio: bytes, options: GenreOptions) ->
         audio=output.audio,
         timings_ms=output.timings_ms(),
     )
+
+
+def genre_model(_resources: Resources, options: GenreOptions) -> str:
+    """Return the name of the model that `classify` uses."""
+    return options.model_name or DEFAULT_MODEL
 
 
 def _chosen(resources: Resources, model_name: str) -> Model:

@@ -50,6 +50,14 @@ async def detect_instruments(
     return _answer(output, options.threshold)
 
 
+def instruments_model(resources: Resources, options: InstrumentsOptions) -> str:
+    """Return the name of the model that `detect_instruments` uses, as far as it is known now."""
+    if options.model_name:
+        return options.model_name
+    served = (name for name in _by_preference(resources) if name in resources.models)
+    return next(served, _PREFERRED[0])
+
+
 async def _run(resources: Resources, name: str, audio: bytes, started: float) -> ModelOutput:
     model = served_model(resources.models, name)
     return await run_model(resources.preparation, model, audio, started)

@@ -13,12 +13,16 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from bandstand.audio.fetch import FetchLimits, fetch
-from bandstand.errors import MalformedRequestError
+from bandstand.errors import AudioUrlOffError, MalformedRequestError, PayloadTooLargeError
 from bandstand.operations.encoding import read_options
+from bandstand.settings import Settings
 from bandstand.telemetry import stage
+from bandstand_bentos.body_bytes import BodyBytes
+from bandstand_bentos.edge import BODY_MEMORY
 from bandstand_client.contract.declaration import Operation
 
 _MAX_FIELDS = 8
+_MAX_FIELD_BYTES = 8 * 1024
 _ADDRESS = "audio_url"
 
 
@@ -36,8 +40,10 @@ class Intake:
 
 async def _read_multipart(request: Request) -> tuple[bytes, dict[str, Any]]:
     try:
-        form = await request.form(max_files=1, max_fields=_MAX_FIELDS)
-    except (MultiPartException, HTTPException) as error:
+        form = await request.form(
+            max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
+    except (MultiPartException, HTTPException, UnicodeError) as error:  # any codec can be named
         raise MalformedRequestError(f"the multipart body cannot be read: {error}") from error
     try:
         file = form.get("file")
@@ -48,9 +54,28 @@ async def _read_multipart(request: Request) -> tuple[bytes, dict[str, Any]]:
         await form.close()
 
 
-async def _read_address(request: Request) -> tuple[str, dict[str, Any]]:
+async def read_json_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body of a request that can only have JSON.
+
+    Raises:
+        PayloadTooLargeError: it is larger than `max_bytes`; reading stops there.
+    """
+    too_large = PayloadTooLargeError(f"a JSON body has at most {max_bytes} bytes")
+    stated = request.headers.get("content-length", "0")
+    if stated.isdecimal() and int(stated) > max_bytes:
+        raise too_large
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > max_bytes:
+            raise too_large
+    return bytes(content)
+
+
+async def _read_address(request: Request, max_bytes: int) -> tuple[str, dict[str, Any]]:
+    body = await read_json_body(request, max_bytes)
     try:
-        content = json.loads(await request.body())
+        content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise MalformedRequestError(f"the JSON body cannot be read: {error}") from error
     if not isinstance(content, dict):
@@ -62,8 +87,19 @@ async def _read_address(request: Request) -> tuple[str, dict[str, Any]]:
     return address.audio_url, content
 
 
+async def _fetch(request: Request, address: str, limits: FetchLimits) -> bytes:
+    """Download the audio; until its size is known it counts as the largest."""
+    memory: BodyBytes = request.scope[BODY_MEMORY]
+    memory.shrink_to(0)  # the JSON body: what holds a part must not wait for more
+    await memory.wait_for(limits.max_bytes)
+    with stage("fetch"):
+        content = await fetch(address, limits)
+    memory.shrink_to(len(content))
+    return content
+
+
 async def read_intake(
-    request: Request, limits: FetchLimits, operation: Operation[..., Any]
+    request: Request, limits: FetchLimits, operation: Operation[..., Any], settings: Settings
 ) -> Intake:
     """Read a request's audio: multipart, JSON with an address, or the raw body.
 
@@ -71,6 +107,7 @@ async def read_intake(
     audio. Options are read from the query, the form fields or the JSON.
 
     Raises:
+        AudioUrlOffError: it is JSON, and this server fetches nothing.
         MalformedRequestError: it has no audio, an option that the operation does not have, or an
             invalid value of an option.
         BandstandError: the refusals of `fetch`; `PayloadTooLargeError`.
@@ -78,13 +115,14 @@ async def read_intake(
     query = dict(request.query_params)
     read_options(operation, query)  # before a long body is read
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media == "application/json":
+        if settings.audio_url == "off":
+            raise AudioUrlOffError("this server fetches no audio_url: send the audio itself")
+        address, fields = await _read_address(request, settings.max_json_bytes)
+        options = read_options(operation, {**fields, **query})  # before anything is fetched
+        return Intake(await _fetch(request, address, limits), options)
     if media == "multipart/form-data":
         audio, fields = await _read_multipart(request)
-    elif media == "application/json":
-        address, fields = await _read_address(request)
-        options = read_options(operation, {**fields, **query})  # before anything is fetched
-        with stage("fetch"):
-            return Intake(await fetch(address, limits), options)
     else:
         audio, fields = await request.body(), {}
     return Intake(audio, read_options(operation, {**fields, **query}))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bandstand.errors import MalformedRequestError, ModelControlOffError, UnauthorizedError
 from bandstand.pipelines.listing import list_models, summary
+from bandstand_bentos.intake import read_json_body
 from bandstand_bentos.replies import REFUSALS, json_response
 from bandstand_bentos.surface import Surface
 from bandstand_client.contract.models import ModelList, ModelMetrics, ModelSummary
@@ -23,6 +24,7 @@ _CONTROL_REFUSALS: dict[int | str, dict[str, Any]] = {
     403: {"model": Refusal, "description": "Model control is off: no key is set."},
     404: REFUSALS[404],
     409: {"model": Refusal, "description": "That version is not installed."},
+    413: {"model": Refusal, "description": "The JSON body has too many bytes."},
     500: {"model": Refusal, "description": "The model's file does not match its card."},
     503: REFUSALS[503],
 }
@@ -112,7 +114,7 @@ def _add_control(app: FastAPI) -> None:
     )
     async def load(request: Request, name: str) -> Response:
         surface = _for_administrators(request)
-        options = _load_options(await request.body())
+        options = _load_options(await read_json_body(request, surface.settings.max_json_bytes))
         await surface.pool.load(name, options.version)
         return _summary(surface, name)
 

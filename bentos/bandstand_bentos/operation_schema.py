@@ -11,10 +11,14 @@ _BINARY = {"type": "string", "format": "binary"}
 _ADDRESS = {"type": "string", "format": "uri"}
 
 
-def operation_schema(operation: Operation[..., Any]) -> dict[str, Any]:
+def operation_schema(operation: Operation[..., Any], *, audio_url: bool = True) -> dict[str, Any]:
     """Return the schema of a request, which FastAPI cannot derive: the route reads it itself.
 
     The options are in the query, or beside the audio in a multipart or JSON body.
+
+    Args:
+        operation: the operation to describe.
+        audio_url: whether the audio may be a URL.
     """
     options = options_schema(operation)
 
@@ -27,6 +31,12 @@ def operation_schema(operation: Operation[..., Any]) -> dict[str, Any]:
         }
         return {"schema": schema}
 
+    forms = {
+        "multipart/form-data": body(file=_BINARY),
+        "application/octet-stream": {"schema": _BINARY},
+    }
+    if audio_url:
+        forms["application/json"] = body(audio_url=_ADDRESS)
     return {
         "parameters": [
             {
@@ -40,11 +50,7 @@ def operation_schema(operation: Operation[..., Any]) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "description": "Audio in one of three forms: multipart field, raw body, or URL.",
-            "content": {
-                "multipart/form-data": body(file=_BINARY),
-                "application/octet-stream": {"schema": _BINARY},
-                "application/json": body(audio_url=_ADDRESS),
-            },
+            "description": "Audio: multipart field, raw body" + (", or URL." if audio_url else "."),
+            "content": forms,
         },
     }

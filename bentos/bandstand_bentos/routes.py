@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from bandstand import __version__
 from bandstand.errors import (
@@ -24,7 +25,7 @@ from bandstand.errors import (
 )
 from bandstand.operations.served import SERVED, ServedOperation
 from bandstand_bentos.docs_page import add_docs_page
-from bandstand_bentos.edge import error_response
+from bandstand_bentos.edge import client_of_request, error_response
 from bandstand_bentos.intake import read_intake
 from bandstand_bentos.model_routes import add_model_routes
 from bandstand_bentos.operation_schema import operation_schema
@@ -68,10 +69,17 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
     deadline = surface.settings.request_deadline_seconds
     try:
         async with asyncio.timeout(deadline):
-            intake = await read_intake(request, surface.fetch_limits, operation.declared)
+            intake = await read_intake(
+                request,
+                surface.fetch_limits,
+                operation.declared,
+                surface.settings,
+            )
 
             async def in_turn() -> object:
-                async with surface.admission.turn(operation.turns):
+                client = client_of_request(request.scope)
+                model = operation.model and operation.model(surface.resources, intake.options)
+                async with surface.admission.turn(client, model, operation.turns):
                     return await operation.run(surface.resources, intake.audio, intake.options)
 
             return json_response(await _while_connected(request, in_turn()))
@@ -79,8 +87,12 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
         raise DeadlineExceededError(f"not finished within {deadline:g} s") from None
 
 
-def create_app() -> FastAPI:
-    """Return the gateway's app; `app.state.surface` is set when its service starts."""
+def create_app(*, audio_url: bool = True) -> FastAPI:
+    """Return the gateway's app; `app.state.surface` is set when its service starts.
+
+    Args:
+        audio_url: whether its description offers to fetch audio by URL.
+    """
     app = FastAPI(
         title="Bandstand",
         version=__version__,
@@ -91,7 +103,7 @@ def create_app() -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     for operation in SERVED:
-        _add_operation(app, operation)
+        _add_operation(app, operation, operation_schema(operation.declared, audio_url=audio_url))
     add_model_routes(app)
     add_docs_page(app)
     _add_health(app)
@@ -99,7 +111,7 @@ def create_app() -> FastAPI:
     return app
 
 
-def _add_operation(app: FastAPI, operation: ServedOperation) -> None:
+def _add_operation(app: FastAPI, operation: ServedOperation, schema: dict[str, Any]) -> None:
     declared = operation.declared
 
     async def route(request: Request) -> Response:
@@ -112,7 +124,7 @@ def _add_operation(app: FastAPI, operation: ServedOperation) -> None:
         name=declared.name,
         response_model=declared.answer,
         responses=REFUSALS,
-        openapi_extra=operation_schema(declared),
+        openapi_extra=schema,
         summary=declared.summary.removesuffix("."),
     )
 
@@ -177,7 +189,8 @@ def _add_errors(app: FastAPI) -> None:
         return error_response(MalformedRequestError(str(error.detail)))
 
     @app.exception_handler(ClientDisconnected)
-    async def disconnected(_request: Request, _error: ClientDisconnected) -> Response:
+    @app.exception_handler(ClientDisconnect)  # while its body was read
+    async def disconnected(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)
 
     @app.exception_handler(Exception)

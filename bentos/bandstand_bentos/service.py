@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import bentoml
 
@@ -14,11 +15,13 @@ from bandstand.pipelines.listing import list_models
 from bandstand.pipelines.resources import Resources
 from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.settings import get_settings
-from bandstand.telemetry import configure_logs
+from bandstand.telemetry import configure_logs, forget_dead_processes
 from bandstand.triton.pool import TritonPool
 from bandstand_bentos.admission import Admission
-from bandstand_bentos.edge import Edge
+from bandstand_bentos.body_bytes import BodyLimits
+from bandstand_bentos.edge import Edge, refuse_connection
 from bandstand_bentos.handover import can_hand_over
+from bandstand_bentos.http_seam import bound_connections
 from bandstand_bentos.image import serving_image
 from bandstand_bentos.model_runner import (
     SHARED_RUNNER,
@@ -31,7 +34,7 @@ from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from bandstand_bentos.routes import create_app
 from bandstand_bentos.runner_pool import RunnerPool, RunnerProcess
-from bandstand_bentos.seam import HttpToOurApp, worker_address, worker_call
+from bandstand_bentos.seam import HttpToOurApp, service_of, worker_address, worker_call
 from bandstand_bentos.surface import Probe, Surface
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
@@ -42,7 +45,7 @@ _OWN_RUNNERS = () if _SETTINGS.runtime == "triton" else own_runners(_CATALOGUE.u
 
 logger = logging.getLogger("bandstand.gateway")
 
-app = create_app()
+app = create_app(audio_url=_SETTINGS.audio_url == "on")
 
 
 def _probe(name: str, attempt: Attempt) -> Probe:
@@ -71,6 +74,7 @@ class _Gateway:
     async def start(self) -> None:
         """Connect the routes with the workers."""
         configure_logs(_SETTINGS)
+        forget_dead_processes()
         prepare = worker_call(self.preprocessor, "prepare")
         cache = FeatureCache(_SETTINGS.feature_cache_entries)
         near = can_hand_over(worker_address(self.preprocessor))
@@ -102,8 +106,8 @@ class _Gateway:
         await self._pool.aclose()
 
 
-_ADMISSION = Admission(_SETTINGS.max_in_flight, _SETTINGS.max_queued)
-app.add_middleware(Edge, admission=_ADMISSION, max_body_bytes=_SETTINGS.max_upload_bytes)
+_ADMISSION = Admission(_SETTINGS)
+app.add_middleware(Edge, admission=_ADMISSION, limits=BodyLimits.from_settings(_SETTINGS))
 if _SETTINGS.runtime != "triton":
     setattr(_Gateway, SHARED_RUNNER, bentoml.depends(shared_runner()))
 for _name in _OWN_RUNNERS:
@@ -117,3 +121,5 @@ Bandstand = bentoml.service(
     **service_config(_SETTINGS),
 )
 Bandstand.add_asgi_middleware(HttpToOurApp, ours=app)
+if service_of(sys.argv) == GATEWAY:  # the workers' sockets are the gateway's
+    bound_connections(_SETTINGS, refuse_connection)

@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ Watcher.manage_processes = slowly
 # The pins, and the fence.
 
 
-@pytest.mark.parametrize("package", ["bentoml", "kantoku"])
+@pytest.mark.parametrize("package", ["bentoml", "httptools", "kantoku", "uvicorn"])
 def test_the_pinned_version_is_the_one_tested(package: str) -> None:
     pins = [Requirement(line) for line in requires("bandstand") or []]
     pin = next(pin for pin in pins if pin.name == package)
@@ -99,6 +100,8 @@ def test_the_pinned_version_is_the_one_tested(package: str) -> None:
 SEAM = Path("bentos/bandstand_bentos/seam.py")
 INNER = ("_bentoml_impl", "_bentoml_sdk", "bentoml_cli", "circus")
 PUBLIC = {"bentoml", "bentoml.exceptions", "bentoml.images"}
+HTTP_SEAM = Path("bentos/bandstand_bentos/http_seam.py")
+HTTP_PACKAGES = ("httptools", "uvicorn")
 MAY_REACH_IN = {SEAM, Path(__file__).relative_to(PROJECT_ROOT)}
 
 
@@ -126,6 +129,14 @@ def test_only_the_seam_reaches_into_bentoml_and_circus() -> None:
     files = {path.relative_to(PROJECT_ROOT) for folder in folders for path in folder.rglob("*.py")}
     assert files > MAY_REACH_IN
     assert [found for path in files - MAY_REACH_IN for found in reaches_into(path)] == []
+
+
+def test_only_the_http_seam_speaks_http() -> None:
+    """Other services and tests may run uvicorn as it is; the gateway's parts may not."""
+    parts = (PROJECT_ROOT / "bentos").rglob("*.py")
+    imports = re.compile(rf"^\s*(?:from|import) ({'|'.join(HTTP_PACKAGES)})\b", re.MULTILINE)
+    found = {path for path in parts if imports.search(path.read_text(encoding="utf-8"))}
+    assert found == {PROJECT_ROOT / HTTP_SEAM}
 
 
 def test_the_fence_sees_what_the_seam_does() -> None:

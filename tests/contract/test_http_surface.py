@@ -188,7 +188,7 @@ MALFORMED = {
         "malformed_request",
     ),
     "deep json": (
-        {"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}},
+        {"content": b"[" * 10_000, "headers": {"Content-Type": "application/json"}},
         400,
         "malformed_request",
     ),

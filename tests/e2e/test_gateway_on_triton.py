@@ -29,7 +29,7 @@ from tests.triton_serving import (
     triton_serving,
 )
 
-KEY = "administrator"
+KEY = "the-administrators-key"
 FOLLOWS_WITHIN_SECONDS = 10.0
 MODELS = (EMBEDDED, WAVEFORM_MODEL)
 

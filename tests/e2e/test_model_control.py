@@ -24,7 +24,7 @@ from harness.serving import Server, serving
 from tests.triton_serving import triton_serving
 
 NAME = "genre_features"
-KEY = "administrator"
+KEY = "the-administrators-key"
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from harness.serving import Server, serving
 from tests.nan_model import check_loud_ones_fail_alone, install_nan_model
 from tests.triton_serving import EMBEDDED, WAVEFORM_MODEL, waveform_graph
 
-KEY = "administrator"
+KEY = "the-administrators-key"
 RECORDING = tone(1.0, 16_000)
 ONE, OTHER, HEAVY, LATER = "one", "other", "heavy", "later"
 

@@ -25,7 +25,7 @@ from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.triton_serving import EMBEDDED, WAVEFORM_MODEL, waveform_graph
 
-KEY = "administrator"
+KEY = "the-administrators-key"
 RECORDING = tone(2.0, 16_000)
 Spoil = Callable[[InstalledModel], object]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import get_args
 
-import psutil
 import pytest
 
 from bandstand.models.repository import ModelRepository
@@ -17,7 +15,14 @@ from bandstand_client.errors import BandstandClientError, OverloadedError
 from bandstand_client.http import AsyncBandstand, Bandstand
 from harness.recordings import tone
 from harness.serving import Server, serving
-from tests.bad_manners import AfterHalf, HalfRequest, address_of, connection, send_until_answered
+from tests.bad_manners import (
+    AfterHalf,
+    HalfRequest,
+    address_of,
+    connection,
+    most_memory,
+    send_until_answered,
+)
 from tests.nan_model import check_loud_ones_fail_alone, install_nan_model
 from tests.triton_serving import embedded_repository
 
@@ -43,6 +48,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         request_deadline_seconds=DEADLINE_SECONDS,
         max_in_flight=IN_FLIGHT,
         max_queued=QUEUED,
+        model_share=1.0,
     ) as running:
         yield running
 
@@ -123,14 +129,6 @@ def test_half_a_gigabyte_is_refused_before_it_is_read(victim: Server, framing: s
     assert b'"payload_too_large"' in refused.body
     assert refused.bytes_sent < HUGE / 2
     assert most_memory(victim) - before < 8 * UPLOAD_LIMIT
-
-
-def most_memory(server: Server) -> int:
-    """Return the most bytes of memory that the gateway's process ever held."""
-    process: psutil.Process = server.worker(GATEWAY)
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 def test_noise_is_no_request(victim: Server) -> None:

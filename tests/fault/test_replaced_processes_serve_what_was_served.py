@@ -19,7 +19,7 @@ from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.triton_serving import EMBEDDED, WAVEFORM_MODEL, waveform_graph
 
-KEY = "administrator"
+KEY = "the-administrators-key"
 RECORDING = tone(1.0, 16_000)
 BROKEN, HEAVY, LATER, LATER_HEAVY = "broken_graph", "heavy", "later", "later_heavy"
 FOLLOWS_WITHIN_SECONDS = 30.0
