@@ -25,6 +25,9 @@ from bandstand.settings import Settings
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of this task's request; every log record has it."""
 
+client: ContextVar[str] = ContextVar("client", default="")
+"""The client of this task's request, for fair turns; workers get it from the gateway."""
+
 _LATENCY_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip

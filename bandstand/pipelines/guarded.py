@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 
 from bandstand.audio.decode import DecodeLimits
 from bandstand.audio.decoder_pool import Content, DecoderPool
 from bandstand.audio.probe import probe_recording
 from bandstand.errors import AudioTooLongError
+from bandstand.fair_shares import FairShares, Groups
 from bandstand.models.card import Card, InputSpecification
 from bandstand.pipelines.prepare import prepare, specifications
 from bandstand.pipelines.prepared import PreparedRecording
@@ -40,8 +42,18 @@ class GuardedPreparation:
         self._limits = limits
         self._decoders = DecoderPool()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
-        self._turn = asyncio.Semaphore(threads)
-        self._long = asyncio.Lock()
+        self._turns = FairShares(threads, {})
+        self._long = FairShares(1, {})
+
+    @property
+    def running(self) -> int:
+        """How many threads are at work."""
+        return self._turns.held
+
+    def close(self) -> None:
+        """Wait until the threads have finished, and end the decoder processes."""
+        self._executor.shutdown()
+        self._decoders.close()
 
     def warm_up(self, card: Card) -> None:
         """Prepare one window of a tone: start a decoder and load libraries before a request does.
@@ -57,6 +69,7 @@ class GuardedPreparation:
         audio: Content,
         cards: Iterable[Card | InputSpecification],
         check: Check = _no_check,
+        client: str = "",
     ) -> PreparedRecording:
         """Prepare one recording; see `bandstand.pipelines.prepare.prepare`.
 
@@ -64,16 +77,18 @@ class GuardedPreparation:
             audio: encoded content, or an open file of it.
             cards: the cards of the models, or their input specifications.
             check: called when a thread is free; what it raises ends the preparation.
+            client: whose recording it is; clients have their turns in a circle.
         """
+        groups = (("client", client),)
         wanted = list(specifications(cards).values())
         short = replace(self._limits, max_seconds=_short_seconds(wanted, self._limits))
         try:
-            return await self._prepare(audio, wanted, short, check)
+            return await self._prepare(audio, wanted, short, check, groups)
         except AudioTooLongError:
             if short == self._limits:
                 raise
-        async with self._long:
-            return await self._prepare(audio, wanted, self._limits, check)
+        await self._long.take(1, groups)
+        return await self._prepare(audio, wanted, self._limits, check, groups, self._long)
 
     async def _prepare(
         self,
@@ -81,12 +96,28 @@ class GuardedPreparation:
         wanted: list[InputSpecification],
         limits: DecodeLimits,
         check: Check,
+        groups: Groups,
+        *held: FairShares,
     ) -> PreparedRecording:
-        async with self._turn:
+        """Prepare in a thread, in turn; then give back the turn, and one of each that is held."""
+        with ExitStack() as stack:
+            for one in held:
+                stack.callback(one.give_back, 1, groups)
+            await self._turns.take(1, groups)
+            stack.callback(self._turns.give_back, 1, groups)
             await check()
-            return await asyncio.get_running_loop().run_in_executor(
+            running = asyncio.get_running_loop().run_in_executor(
                 self._executor, prepare, audio, wanted, limits, self._decoders.decode
             )
+            # A thread goes on when the request is cancelled, and has its turn until it ends.
+            ended = stack.pop_all()
+
+            def give_back(thread: asyncio.Future[PreparedRecording]) -> None:
+                ended.close()
+                thread.exception()  # nobody else asks for it when the request was cancelled
+
+            running.add_done_callback(give_back)
+            return await asyncio.shield(running)
 
 
 def _short_seconds(wanted: Iterable[InputSpecification], limits: DecodeLimits) -> float:

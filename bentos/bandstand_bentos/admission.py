@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from bandstand.errors import OverloadedError
+from bandstand.fair_shares import FairShares, Groups, Limit
 from bandstand.settings import Settings
 from bandstand.telemetry import IN_FLIGHT, QUEUED, stage
 from bandstand_bentos.body_bytes import BodyBytes
-from bandstand_bentos.fair_shares import FairShares, Groups, Limit
 from bandstand_bentos.shares import share_of
 
 _RETRY_AFTER_SECONDS = 1.0

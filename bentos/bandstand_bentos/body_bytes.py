@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive
 
 from bandstand.errors import OverloadedError, PayloadTooLargeError, RequestTimeoutError
+from bandstand.fair_shares import FairShares, Groups
 from bandstand.settings import Settings
 from bandstand.telemetry import BODY_BYTES
-from bandstand_bentos.fair_shares import FairShares, Groups
 
 _STEP_BYTES = 1024 * 1024
 """What a body of unknown length takes at a time."""

@@ -63,7 +63,9 @@ class _Preprocessor:
             # Specifications, not model names: versions with other cards may be installed meanwhile.
             wanted = [InputSpecification.model_validate(each) for each in metadata["wanted"]]
             with _content(arrays, metadata) as content:
-                prepared = await self._preparation.prepare(content, wanted, check)
+                prepared = await self._preparation.prepare(
+                    content, wanted, check, metadata["client"]
+                )
             return to_block(prepared, [each.key for each in wanted])
 
         return await answer(block, work)

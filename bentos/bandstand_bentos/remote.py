@@ -19,7 +19,7 @@ from bandstand.pipelines.prepared import STAGES, PreparedRecording, PreparedRows
 from bandstand.runners.base import Array
 from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.runners.wire import pack, unpack
-from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, request_id, stage
+from bandstand.telemetry import CACHE_LOOKUPS, RETRIES, STAGE_SECONDS, client, request_id, stage
 from bandstand_bentos.handover import SMALLEST_BYTES, HandoverError, handed_over
 from bandstand_bentos.prepared_block import from_block
 from bandstand_bentos.seam import FAILED_CALLS, LOST_ANSWERS
@@ -47,7 +47,7 @@ async def call_worker(
         BandstandError: the worker refused the call.
         UnavailableError: the worker cannot be reached, or died in each repetition of this call.
     """
-    block = pack(arrays, {**metadata, "request_id": request_id.get()})
+    block = pack(arrays, {**metadata, "request_id": request_id.get(), "client": client.get()})
     for pause in (*PAUSES_SECONDS, None):
         try:
             answer = await call(block)

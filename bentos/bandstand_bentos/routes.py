@@ -24,6 +24,7 @@ from bandstand.errors import (
     RouteNotFoundError,
 )
 from bandstand.operations.served import SERVED, ServedOperation
+from bandstand.telemetry import client
 from bandstand_bentos.docs_page import add_docs_page
 from bandstand_bentos.edge import client_of_request, error_response
 from bandstand_bentos.intake import read_intake
@@ -77,9 +78,9 @@ async def _answer(request: Request, operation: ServedOperation) -> Response:
             )
 
             async def in_turn() -> object:
-                client = client_of_request(request.scope)
+                client.set(client_of_request(request.scope))
                 model = operation.model and operation.model(surface.resources, intake.options)
-                async with surface.admission.turn(client, model, operation.turns):
+                async with surface.admission.turn(client.get(), model, operation.turns):
                     return await operation.run(surface.resources, intake.audio, intake.options)
 
             return json_response(await _while_connected(request, in_turn()))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from harness.hostile_media import (
 
 LIMITS = DecodeLimits.from_settings(Settings())
 MONO = OutputFormat(1, 22_050)
+Preparing = Callable[..., GuardedPreparation]
 
 
 @pytest.fixture
@@ -44,6 +46,19 @@ def pool() -> Iterator[DecoderPool]:
     pool = DecoderPool()
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def preparing() -> Iterator[Preparing]:
+    """Make preparations, and close them."""
+    with ExitStack() as stack:
+
+        def make(threads: int, limits: DecodeLimits = LIMITS) -> GuardedPreparation:
+            preparation = GuardedPreparation(limits, threads)
+            stack.callback(preparation.close)
+            return preparation
+
+        yield make
 
 
 def decoded(pool: DecoderPool, content: bytes, limits: DecodeLimits = LIMITS) -> Decoded:
@@ -134,10 +149,12 @@ def test_a_long_recording_at_192_khz_is_never_whole_in_memory(pool: DecoderPool)
     assert peak_bytes(decoders()[0]) < 120 * 2**20
 
 
-async def test_long_recordings_leave_a_thread_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_recordings_leave_a_thread_for_others(
+    preparing: Preparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two long ones would take both threads for seconds."""
     monkeypatch.setattr(guarded, "LONG_BYTES", 1 << 20)  # 12 s
-    preparation = GuardedPreparation(LIMITS, threads=2)
+    preparation = preparing(2)
     card = get_card("genre_features")
     long = silence(120, 4_000)
     slow = [asyncio.create_task(preparation.prepare(long, (card,))) for _ in range(3)]
@@ -150,11 +167,47 @@ async def test_long_recordings_leave_a_thread_for_others(monkeypatch: pytest.Mon
         assert each.audio.duration_seconds == 120
 
 
-async def test_too_long_is_too_long_whether_or_not_long_is_allowed() -> None:
-    preparation = GuardedPreparation(replace(LIMITS, max_seconds=2.0), threads=1)
+async def test_clients_have_their_turns_in_a_circle(preparing: Preparing) -> None:
+    """A client with one recording is next after one of each other, not after all of them."""
+    preparation = preparing(1)
+    card, order = get_card("genre_features"), []
+
+    async def one(client: str) -> None:
+        await preparation.prepare(good_media()["wav"], (card,), client=client)
+        order.append(client)
+
+    many = [asyncio.create_task(one("many")) for _ in range(8)]
+    await asyncio.sleep(0)
+    await asyncio.gather(one("single"), *many)
+    assert order.index("single") <= 2
+
+
+async def test_a_cancelled_preparation_keeps_its_turn_until_its_thread_ends(
+    preparing: Preparing,
+) -> None:
+    preparation = preparing(1)
+    card = get_card("genre_features")
+    began = asyncio.Event()
+
+    async def check() -> None:
+        began.set()
+
+    cancelled = asyncio.create_task(preparation.prepare(silence(60, 4_000), (card,), check))
+    await began.wait()
+    await asyncio.sleep(0)  # now its thread runs
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert preparation.running == 1
+    await preparation.prepare(good_media()["wav"], (card,))
+    assert preparation.running == 0
+
+
+async def test_too_long_is_too_long_whether_or_not_long_is_allowed(preparing: Preparing) -> None:
+    preparation = preparing(1, replace(LIMITS, max_seconds=2.0))
     with pytest.raises(AudioTooLongError, match="longer than the 2 s"):
         await preparation.prepare(good_media()["mp3"], (get_card("genre_features"),))
-    preparation = GuardedPreparation(LIMITS, threads=1)
+    preparation = preparing(1)
     with pytest.raises(AudioTooLongError, match="longer than the 900 s"):
         await preparation.prepare(silence(1000, 4_000), (get_card("genre_features"),))
 

@@ -9,8 +9,8 @@ import pytest
 from starlette.types import Message
 
 from bandstand.errors import PayloadTooLargeError, RequestTimeoutError
+from bandstand.fair_shares import FairShares
 from bandstand_bentos.body_bytes import BodyBytes, BodyLimits, RequestBody
-from bandstand_bentos.fair_shares import FairShares
 
 SILENCE_SECONDS = 0.2
 LIMITS = BodyLimits(max_bytes=10_000_000, silence_seconds=SILENCE_SECONDS, bytes_per_second=1_000)

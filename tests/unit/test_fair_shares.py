@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 
 from bandstand.errors import OverloadedError
+from bandstand.fair_shares import FairShares, Groups, Limit
 from bandstand.settings import Settings
 from bandstand_bentos.admission import Admission
 from bandstand_bentos.body_bytes import BodyBytes
-from bandstand_bentos.fair_shares import FairShares, Groups, Limit
 from bandstand_bentos.shares import client_of, share_of
 
 PATIENCE_SECONDS = 60.0

@@ -74,6 +74,11 @@ class FairShares:
         self._clients: OrderedDict[Group, _Lines] = OrderedDict()
         self._numbers = count()
 
+    @property
+    def held(self) -> int:
+        """How much requests hold together."""
+        return self._total - self._free
+
     def most(self, amount: int, groups: Groups) -> int:
         """Return `amount`, or the most that a request of these groups can ever get."""
         limits = (self._limits[kind].held for kind, _ in groups if kind in self._limits)
