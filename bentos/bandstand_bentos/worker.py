@@ -55,5 +55,4 @@ def connection_check(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
 def start_worker(settings: Settings) -> None:
     """Set up a worker process; call it in its start-up hook."""
     configure_logs(settings)
-    # Longer than the gateway's drain, because the gateway calls workers until it has ended.
-    outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)
+    outlive_gateway(GATEWAY)

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from bandstand_bentos.wiring import PREPROCESSOR
 from harness.recordings import tone
 from harness.serving import serving
 from tests.gauges import until_inside
 
+BUSY = "while True: pass"
 
-async def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
+
+@contextmanager
+def busy_machine(processes: int) -> Iterator[None]:
+    """Keep the machine busy with that many processes until the block ends."""
+    running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("busy", [0, 3])
+async def test_requests_in_flight_are_answered(tmp_path: Path, busy: int) -> None:
     # Minutes of sound take seconds of work: all are in the preprocessor, before the model, at the
     # signal.
     recordings = [tone(400.0, sample_rate=8_000, hz=300.0 + n) for n in range(6)]
