@@ -17,14 +17,20 @@ from typing import Any
 
 import psutil
 
+from bandstand_bentos.orphans import remove_folders_of_dead
 from bandstand_bentos.seam import service_of
+from bandstand_bentos.server_folder import GATEWAY_LOCK, ServerFolder
 
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def _gateway_is_up(gateway: str) -> bool:
-    """Return whether a sibling process still runs the gateway."""
+def _gateway_is_up(gateway: str, folder: ServerFolder | None) -> bool:
+    """Return whether the gateway of this server still runs."""
+    return _sibling_runs(gateway) if folder is None else folder.is_held(GATEWAY_LOCK)
+
+
+def _sibling_runs(gateway: str) -> bool:
     try:
         siblings = psutil.Process(os.getppid()).children()
     except psutil.Error:
@@ -39,20 +45,26 @@ def _gateway_is_up(gateway: str) -> bool:
     return False
 
 
-def outlive_gateway(gateway: str) -> None:
+def outlive_gateway(gateway: str, folder: ServerFolder | None) -> None:
     """Delay this worker's shutdown until the gateway has ended.
 
     Call it inside the running event loop, after the server has installed its signal handlers.
+
+    Args:
+        gateway: the name of its service.
+        folder: the server's; None: there is no `bandstand serve`.
     """
     loop = asyncio.get_running_loop()
     servers: dict[signal.Signals, Any] = {s: signal.getsignal(s) for s in _SIGNALS}
     began: list[int] = []
 
     def poll(stop: Callable[[], None]) -> None:
-        if _gateway_is_up(gateway):
+        if _gateway_is_up(gateway, folder):
             loop.call_later(_POLL_SECONDS, poll, stop)
-        else:
-            stop()
+            return
+        if folder is not None:
+            remove_folders_of_dead(folder)
+        stop()
 
     def delayed(number: int, frame: FrameType | None) -> None:
         handler = servers[signal.Signals(number)]

@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bandstand.settings import Settings
+from bandstand.telemetry import configure_logs
+from bandstand_bentos.server_folder import ServerFolder
 from bandstand_client.errors import BandstandClientError
 from bandstand_client.http import Bandstand
 
@@ -58,15 +60,20 @@ def serve(settings: Settings, sample: Path | None = None) -> None:
     if sample is not None:
         address = f"http://{settings.host}:{settings.port}"
         threading.Thread(target=_try_sample, args=(address, sample), daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="bandstand-") as folder:
+    configure_logs(settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="bandstand-") as path,
+        ServerFolder.supervised(Path(path)) as folder,
+    ):
+        how = Supervision(
+            drain_seconds=max(1, math.ceil(settings.drain_seconds)),
+            check_seconds=_CHECK_SECONDS,
+            folder=folder,
+        )
         supervise(
             "bandstand_bentos.service:Bandstand",
             Path(__file__).resolve().parents[1],
             host=settings.host,
             port=settings.port,
-            how=Supervision(
-                drain_seconds=max(1, math.ceil(settings.drain_seconds)),
-                check_seconds=_CHECK_SECONDS,
-                folder=Path(folder),
-            ),
+            how=how,
         )

@@ -19,6 +19,7 @@ from bandstand.settings import get_settings
 from bandstand_bentos.handover import RECORDING, take_over
 from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.seam import Block, RefusePickles
+from bandstand_bentos.server_folder import mark_ready
 from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bandstand_bentos.worker import (
     Arrays,
@@ -46,6 +47,7 @@ class _Preprocessor:
         """Prepare a tone before the first request."""
         start_worker(_SETTINGS)
         warm_up(Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL), self._limits)
+        mark_ready()
 
     def _prepare(
         self, arrays: Arrays, metadata: Metadata, wanted: Sequence[InputSpecification]

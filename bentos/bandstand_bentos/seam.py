@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlparse
 
 import aiohttp
 from _bentoml_sdk.io_models import IORootModel
@@ -66,6 +68,17 @@ def supervised_services() -> tuple[str, ...] | None:
     """
     addresses = os.environ.get("BENTOML_RUNNER_MAP")
     return None if addresses is None else tuple(json.loads(addresses))
+
+
+def sockets_folder() -> Path | None:
+    """Return the folder of the workers' Unix sockets; None: they have none.
+
+    Relies on the same variable, and on BentoML making the folder for this server alone.
+    """
+    for address in json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).values():
+        if address.startswith("file:"):
+            return Path(unquote(urlparse(address).path)).parent
+    return None
 
 
 def worker_call(worker: Any, api: str) -> Callable[[bytes], Awaitable[bytes]]:

@@ -6,6 +6,8 @@ and replaces the processes of its service.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,11 +16,17 @@ from typing import Any
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 
+from bandstand_bentos.respawn import RespawnPauses
+from bandstand_bentos.server_folder import ServerFolder
+
 _STOP_POLL_SECONDS = 0.05
 _GATEWAY_WATCHER = "service"
 """BentoML's name of the watcher of the service that it serves; dependencies have other names."""
 _EXIT_SECONDS = 15.0
 """How long a process may take to end after its drain, before it is killed."""
+
+
+logger = logging.getLogger("bandstand.supervisor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +36,12 @@ class Supervision:
     Attributes:
         drain_seconds: how long the gateway may take to finish its requests after SIGTERM.
         check_seconds: how often to look for dead processes.
-        folder: a folder that only this user can enter, for the supervisor's own sockets and, in
-            `metrics`, the metrics that the processes share.
+        folder: the server's folder, which only this user can enter.
     """
 
     drain_seconds: int
     check_seconds: float
-    folder: Path
+    folder: ServerFolder
 
 
 def supervise(target: str, folder: Path, *, host: str, port: int, how: Supervision) -> None:
@@ -59,7 +66,7 @@ def supervise(target: str, folder: Path, *, host: str, port: int, how: Supervisi
         "--timeout-graceful-shutdown": how.drain_seconds,
     }
     arguments = [str(part) for pair in options.items() for part in pair]
-    with _changed_arbiter(how), _own_metrics(how.folder / "metrics"):
+    with _changed_arbiter(how), _own_metrics(how.folder.metrics):
         cli.main(["serve", target, *arguments], standalone_mode=False)
 
 
@@ -80,10 +87,12 @@ def _changed_arbiter(how: Supervision) -> Iterator[None]:
 
         def create_changed(watchers: list[Any], **options: Any) -> Any:
             arbiter = create(watchers, **{**options, "check_delay": how.check_seconds})
-            _listen_privately(arbiter, how.folder)
+            _listen_privately(arbiter, how.folder.path)
             for watcher in watchers:
                 watcher.respawn = True
                 watcher.graceful_timeout = how.drain_seconds + _EXIT_SECONDS
+                _pause_between_starts(watcher, how.folder)
+            _run_without_some(arbiter)
             _stop_gateway_first(arbiter)
             _change_stop(arbiter, after_the_end)
             return arbiter
@@ -104,6 +113,56 @@ def _listen_privately(arbiter: Any, folder: Path) -> None:
     """
     arbiter.endpoint = arbiter.ctrl.endpoint = f"ipc://{folder / 'control'}"
     arbiter.pubsub_endpoint = f"ipc://{folder / 'events'}"
+
+
+def _pause_between_starts(watcher: Any, folder: ServerFolder) -> None:
+    """Make a watcher wait between the starts of processes that end at once; see `respawn.py`.
+
+    Relies on a watcher calling `spawn_processes` when one is missing, and on `spawn_process` and
+    `processes`. circus has no pauses, and stops a watcher for good when the system has refused to
+    start a process five times.
+    """
+    pauses, running = RespawnPauses(), set[int]()
+
+    async def spawn_processes() -> None:
+        for process in running - watcher.processes.keys():
+            running.discard(process)
+            ready_seconds = folder.ready_seconds(process)
+            pause = pauses.ended(ready_seconds, time.monotonic())
+            logger.warning(
+                "process %d of %s has ended; it was ready for %.0f s; the next starts in %g s",
+                process,
+                watcher.name,
+                ready_seconds,
+                pause,
+            )
+        while len(watcher) < watcher.numprocesses and pauses.may_start(time.monotonic()):
+            if watcher.spawn_process() is False:
+                pauses.ended(0.0, time.monotonic())
+        running.update(watcher.processes)
+
+    watcher.spawn_processes = spawn_processes
+
+
+def _run_without_some(arbiter: Any) -> None:
+    """Make the arbiter run on while a watcher has no process, because it waits to start one.
+
+    Relies on the arbiter's controller calling `manage_watchers` regularly, and on what that calls.
+    circus' own ends the whole server when a watcher has no process.
+    """
+
+    async def manage_watchers() -> None:
+        if arbiter._stopping or arbiter._exclusive_running_command is not None:
+            return
+        arbiter._exclusive_running_command = "manage_watchers"
+        try:
+            arbiter.reap_processes()
+            for watcher in arbiter.iter_watchers():
+                await (watcher._start() if watcher.is_stopped() else watcher.manage_processes())
+        finally:
+            arbiter._exclusive_running_command = None
+
+    arbiter.manage_watchers = manage_watchers
 
 
 def _stop_gateway_first(arbiter: Any) -> None:

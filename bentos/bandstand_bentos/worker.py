@@ -14,6 +14,8 @@ from bandstand.runners.wire import pack, unpack
 from bandstand.settings import Settings
 from bandstand.telemetry import configure_logs, request_id
 from bandstand_bentos.drain import outlive_gateway
+from bandstand_bentos.orphans import end_with_supervisor
+from bandstand_bentos.server_folder import ServerFolder
 from bandstand_bentos.wiring import GATEWAY
 
 logger = logging.getLogger("bandstand.worker")
@@ -53,6 +55,9 @@ def connection_check(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
 
 
 def start_worker(settings: Settings) -> None:
-    """Set up a worker process; call it in its start-up hook."""
+    """Set up a worker process; call it at the begin of its start-up hook."""
     configure_logs(settings)
-    outlive_gateway(GATEWAY)
+    folder = ServerFolder.of_this_process()
+    outlive_gateway(GATEWAY, folder)
+    if folder is not None:
+        end_with_supervisor(folder)

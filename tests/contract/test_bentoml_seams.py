@@ -40,6 +40,7 @@ from bandstand_bentos.seam import (
     Block,
     RefusePickles,
     service_of,
+    sockets_folder,
     supervised_services,
     use_tracer_provider,
 )
@@ -51,11 +52,13 @@ CHECK_SECONDS = 0.37
 SUPERVISE = """\
 import sys
 from pathlib import Path
+from bandstand_bentos.server_folder import ServerFolder
 from bandstand_bentos.supervisor_seam import Supervision, supervise
-port, folder, check = sys.argv[1:]
-how = Supervision(drain_seconds=5, check_seconds=float(check), folder=Path(folder))
+port, path, check = sys.argv[1:]
 door = "tests.contract.seam_service:Door"
-supervise(door, Path.cwd(), host="127.0.0.1", port=int(port), how=how)
+with ServerFolder.supervised(Path(path)) as folder:
+    how = Supervision(drain_seconds=5, check_seconds=float(check), folder=folder)
+    supervise(door, Path.cwd(), host="127.0.0.1", port=int(port), how=how)
 """
 # In place of the arbiter's loop, what it was given is printed.
 INSTEAD_OF_STARTING = """\
@@ -194,9 +197,7 @@ def test_a_signal_while_workers_are_looked_after_still_stops_the_server(tmp_path
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The small service under the real supervisor: its address, and what its processes say."""
     folder = tmp_path_factory.mktemp("seam")
-    metrics, log = folder / "metrics", folder / "log"
-    metrics.mkdir()
-    (metrics / "left_over").touch()
+    metrics, log = folder / "metrics", tmp_path_factory.mktemp("seam_log") / "log"
     port = free_port()
     process = supervisor(SUPERVISE, port, folder, log)
     url = f"http://127.0.0.1:{port}"
@@ -224,7 +225,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
 
 def test_processes_share_metrics_in_the_folder_given(small: SimpleNamespace) -> None:
     assert small.door["metrics"] == small.worker["metrics"] == str(small.metrics)
-    assert not (small.metrics / "left_over").exists(), "it holds another server's figures"
 
 
 def test_the_supervisor_names_each_process_service(small: SimpleNamespace) -> None:
@@ -254,6 +254,15 @@ def test_a_block_goes_through_as_it_is(small: SimpleNamespace) -> None:
 def test_a_worker_says_where_it_listens(small: SimpleNamespace) -> None:
     """`handover.py` tells a worker on this host by it."""
     assert small.address.startswith("file://"), small.address
+
+
+def test_the_workers_sockets_are_in_a_folder_of_this_server_alone(small: SimpleNamespace) -> None:
+    """`orphans.py` removes it."""
+    folder = Path(small.worker["sockets"])
+    assert small.door["sockets"] == small.worker["sockets"]
+    assert folder.name.startswith("bentoml-uds-")
+    assert [path.suffix for path in folder.iterdir()] == [".sock"]
+    assert sockets_folder() is None, "this process has no supervisor"
 
 
 def test_a_dying_worker_loses_the_answer_with_an_error_that_is_known(
