@@ -42,7 +42,7 @@ class LoadJournal:
             mark.unlink(missing_ok=True)
 
     def check(self, installed: InstalledModel) -> None:
-        """Check that a process may load this version without being told to.
+        """Check that a process may load this version.
 
         Raises:
             ModelMismatchError: it has ended too many processes.
@@ -53,7 +53,8 @@ class LoadJournal:
         if fatal_loads >= MOST_FATAL_LOADS:
             raise ModelMismatchError(
                 f"{installed.name} version {installed.version} is not loaded: the last "
-                f"{fatal_loads} times, the process ended while it loaded this model"
+                f"{fatal_loads} times, the process ended while it loaded this model; install "
+                "another version, or restart the server to try this one again"
             )
 
     def suspects(self) -> frozenset[str]:

@@ -118,16 +118,13 @@ class LocalPool(ModelPool):
     async def load_installed(self, names: Iterable[str]) -> None:
         """Load the served versions of models; `failures` has those that cannot be loaded.
 
-        A model that ended the process at its last load is loaded after all others; if it does that
-        again, it is not loaded any more, except by `load`.
+        A model that ended the process at its last load is loaded after all others.
         """
         suspects = self._journal.suspects()
         for name in sorted(names, key=lambda name: name in suspects):
             try:
                 async with self._changing[name]:
-                    installed = self._catalogue.serving(name)
-                    self._journal.check(installed)
-                    await self._serve(installed)
+                    await self._serve(self._catalogue.serving(name))
             except BandstandError as error:
                 self._failures[name] = error
                 logger.warning("%s is not served: %s", name, error.message)
@@ -164,6 +161,7 @@ class LocalPool(ModelPool):
         """Replace the served version; the caller holds the lock of the name."""
         name, before = installed.name, self._loaded.get(installed.name)
         if before is None or before.version != installed.version:
+            self._journal.check(installed)
             self._loaded[name] = await asyncio.to_thread(self._open_warm, installed)
         self._unloaded.discard(name)
         self._failures.pop(name, None)

@@ -71,7 +71,7 @@ def serve(settings: Settings, sample: Path | None = None) -> None:
             folder=folder,
         )
         supervise(
-            "bandstand_bentos.service:Bandstand",
+            "bandstand_bentos.process:Bandstand",
             Path(__file__).resolve().parents[1],
             host=settings.host,
             port=settings.port,

@@ -161,3 +161,10 @@ def own_runner(model: str) -> bentoml.Service:
 def shared_runner() -> bentoml.Service:
     """Make the BentoML service that runs all models that have no runner process of their own."""
     return _service(SHARED_RUNNER, None)
+
+
+def runner_of(service: str) -> bentoml.Service:
+    """Make the BentoML service of a runner process from its name."""
+    if service == SHARED_RUNNER:
+        return shared_runner()
+    return own_runner(service.removeprefix(_OWN))
