@@ -27,10 +27,11 @@ from bandstand.audio.waveform import resample
 from bandstand.frontends.host import log_mel
 from bandstand.frontends.parameters import LogMelParameters
 from bandstand.models.card import FRONT_END_TENSOR, Card, Tensor
+from bandstand.models.installed import NETWORK_FILE
 from bandstand.models.repository import ModelRepository
 from bandstand.runners.base import FloatArray, Runner
 from bandstand.runners.cores import available_cores
-from bandstand.runners.host_front_end import NETWORK_FILE, HostFrontEndRunner
+from bandstand.runners.host_front_end import HostFrontEndRunner
 from bandstand.runners.load import load_runner
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.settings import get_settings

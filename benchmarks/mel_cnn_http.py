@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import numpy as np
 
+from bandstand.models.installed import NETWORK_FILE
 from bandstand.models.repository import ModelRepository
 from bandstand.runners.cores import available_cores
-from bandstand.runners.host_front_end import NETWORK_FILE
 from benchmarks.contenders import Contender, Served
 from benchmarks.exporting import exported
 from benchmarks.goals import Goal, exit_code, goals_table

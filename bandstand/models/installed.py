@@ -13,6 +13,8 @@ from bandstand.errors import ModelMismatchError
 from bandstand.models.card import Card
 
 MODEL_FILE = "model.onnx"
+NETWORK_FILE = "network.onnx"
+"""The graph that starts at `bandstand.models.card.FRONT_END_TENSOR`; not every version has it."""
 CARD_FILE = "card.json"
 REPORT_FILE = "report.json"
 

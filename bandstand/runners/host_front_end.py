@@ -16,12 +16,9 @@ import numpy as np
 from bandstand.frontends.host import fbank, log_mel, mfcc
 from bandstand.frontends.parameters import FbankParameters, LogMelParameters, MfccParameters
 from bandstand.models.card import FRONT_END_TENSOR, Card, Tensor
+from bandstand.models.installed import NETWORK_FILE
 from bandstand.runners.base import Array, FloatArray, Runner, RunnerInfo
 from bandstand.runners.checks import check_batch
-
-NETWORK_FILE = "network.onnx"
-"""The graph that starts at `FRONT_END_TENSOR`, beside the whole graph."""
-
 
 HostFrontEnd = Callable[[FloatArray], FloatArray]
 """Computes the network's input `(n, …)` from samples `(n, samples)`."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bandstand.errors import UnavailableError
 from bandstand.models.card import Card
+from bandstand.models.installed import NETWORK_FILE
 from bandstand.runners.base import Runner
 from bandstand.runners.cores import available_cores, has_bf16
-from bandstand.runners.host_front_end import NETWORK_FILE, HostFrontEndRunner
 from bandstand.runners.onnx import Device, OnnxRunner
 from bandstand.runners.openvino import OpenVinoRunner
 from bandstand.settings import Precision, Runtime
@@ -72,6 +72,9 @@ def load_runner(
     else:
         open_runner = partial(OnnxRunner, threads=threads, device=device)
     if device == "cpu" and model_path.with_name(NETWORK_FILE).is_file():
+        # Here, because most processes need no front ends, and scipy takes long to import.
+        from bandstand.runners.host_front_end import HostFrontEndRunner
+
         return HostFrontEndRunner(card, model_path, open_runner)
     return open_runner(card, model_path)
 

@@ -13,6 +13,7 @@ from bandstand.models.card import Card
 from bandstand.models.catalogue import Catalogue
 from bandstand.models.installed import InstalledModel
 from bandstand.runners.base import Array
+from bandstand.runners.load_journal import LoadJournal
 from bandstand.runners.loaded import LoadedModel, load_model
 from bandstand.runners.pool import ModelPool
 from bandstand.settings import Settings
@@ -48,14 +49,20 @@ class LocalPool(ModelPool):
         settings: runtime, precision and threads.
         catalogue: the cards and the repository.
         observe: called after every batch.
+        journal: remembers models that end the process while they are loaded; None: nothing does.
     """
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, observe: Observe | None = None
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        observe: Observe | None = None,
+        journal: LoadJournal | None = None,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._observe = observe
+        self._journal = journal or LoadJournal(None)
         self._loaded: dict[str, LoadedModel] = {}
         self._unloaded: set[str] = set()
         self._failures: dict[str, BandstandError] = {}
@@ -109,8 +116,12 @@ class LocalPool(ModelPool):
         return self._loaded[name]
 
     async def load_installed(self, names: Iterable[str]) -> None:
-        """Load the served versions of models; `failures` has those that cannot be loaded."""
-        for name in names:
+        """Load the served versions of models; `failures` has those that cannot be loaded.
+
+        A model that ended the process at its last load is loaded after all others.
+        """
+        suspects = self._journal.suspects()
+        for name in sorted(names, key=lambda name: name in suspects):
             try:
                 async with self._changing[name]:
                     await self._serve(self._catalogue.serving(name))
@@ -150,6 +161,7 @@ class LocalPool(ModelPool):
         """Replace the served version; the caller holds the lock of the name."""
         name, before = installed.name, self._loaded.get(installed.name)
         if before is None or before.version != installed.version:
+            self._journal.check(installed)
             self._loaded[name] = await asyncio.to_thread(self._open_warm, installed)
         self._unloaded.discard(name)
         self._failures.pop(name, None)
@@ -157,9 +169,10 @@ class LocalPool(ModelPool):
             await before.aclose()
 
     def _open_warm(self, installed: InstalledModel) -> LoadedModel:
-        model = self._open(installed)
-        model.warm_up()
-        return model
+        with self._journal.loading(installed):
+            model = self._open(installed)
+            model.warm_up()
+            return model
 
     def _open(self, installed: InstalledModel) -> LoadedModel:
         observe = None if self._observe is None else partial(self._observe, installed.name)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -24,6 +25,7 @@ import bandstand_client
 from bandstand.errors import UnavailableError
 from bandstand.models.repository import ModelRepository
 from bandstand.settings import Settings, get_settings
+from bandstand.triton import guardian
 from bandstand.triton.audio_models import AUDIO_MODELS
 from bandstand.triton.config import write_configs
 from bandstand.triton.environment import Environment, prepare_environment
@@ -33,8 +35,8 @@ HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 ModelControl = Literal["explicit", "none", "poll"]
 OnStep = Callable[[str], None]
 
+_GUARDIAN = Path(guardian.__file__)
 _PYTHON_BACKEND_FOLDER = Path(__file__).with_name("backends") / "onnxruntime"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _LOOK_SECONDS = 0.05
 _LOAD_SECONDS = 600.0
 _DRAIN_SECONDS = 30
@@ -105,6 +107,7 @@ class TritonServer:
         self._folder = Path(tempfile.mkdtemp(prefix="bandstand-triton-"))
         self.log = options.log or self._folder / "server.log"
         self._shared_prefix = f"bandstand_{uuid.uuid4().hex[:12]}_"
+        self._guardian = _start_guardian(self._shared_prefix, self._folder)
         _lay_out(self._folder, environment)
         variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
         variables |= {"OMP_NUM_THREADS": "1", **settings.as_environment(), **environment.variables}
@@ -120,7 +123,7 @@ class TritonServer:
                     start_new_session=True,  # only we get Ctrl-C; and we can find its stubs
                 )
         except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._clean_up()
             raise UnavailableError(f"could not start the Triton server: {error}") from error
 
     @property
@@ -190,7 +193,7 @@ class TritonServer:
 
     def shared_memory(self) -> list[Path]:
         """Return the shared memory files of the server and its stubs."""
-        return list(_SHARED_MEMORY.glob(f"{self._shared_prefix}*"))
+        return guardian.shared_memory(self._shared_prefix)
 
     def complaints(self) -> str:
         """Return the last errors of the server's log, else its last lines."""
@@ -206,13 +209,14 @@ class TritonServer:
             self.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_DRAIN_SECONDS + _EXIT_SECONDS)
-        # Stubs run on after a server was killed, and keep its shared memory.
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self._clean_up()
         self.process.wait()
-        for left in self.shared_memory():
-            left.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _clean_up(self) -> None:
+        """Remove what is left of the server, and end the guardian, which finds nothing to do."""
+        guardian.clean_up(self._shared_prefix, self._folder)
+        with self._guardian:  # closes its input and waits for it
+            pass
 
     def _finish_audio(self) -> None:
         """Unload the audio models; Triton waits until their requests are finished.
@@ -318,6 +322,32 @@ def running_server(
         yield server
     finally:
         server.stop()
+
+
+def _start_guardian(prefix: str, folder: Path) -> subprocess.Popen[str]:
+    """Start the process that ends the server and cleans up if this process is killed.
+
+    Raises:
+        UnavailableError: it cannot be started.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            [sys.executable, "-I", "-S", _GUARDIAN],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UnavailableError(f"could not start the Triton server: {error}") from error
+    pipe = process.stdin
+    assert pipe is not None  # noqa: S101 (for mypy)
+    pipe.write(f"{prefix}\n{folder}\n{_DRAIN_SECONDS + _EXIT_SECONDS}\n")
+    pipe.flush()
+    return process
 
 
 def _check_free(host: str, port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bandstand.settings import Settings
+from bandstand.telemetry import configure_logs
+from bandstand_bentos.server_folder import ServerFolder
 from bandstand_client.errors import BandstandClientError
 from bandstand_client.http import Bandstand
 
@@ -51,19 +54,26 @@ def serve(settings: Settings, sample: Path | None = None) -> None:
     """
     # Sends no usage reports; BentoML reads this when it is imported.
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    from bandstand_bentos.seam import supervise
+    from bandstand_bentos.supervisor_seam import Supervision, supervise
 
     os.environ.update(settings.as_environment())  # the workers read their settings from it
     if sample is not None:
         address = f"http://{settings.host}:{settings.port}"
         threading.Thread(target=_try_sample, args=(address, sample), daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="bandstand-metrics-") as metrics:
+    configure_logs(settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="bandstand-") as path,
+        ServerFolder.supervised(Path(path)) as folder,
+    ):
+        how = Supervision(
+            drain_seconds=max(1, math.ceil(settings.drain_seconds)),
+            check_seconds=_CHECK_SECONDS,
+            folder=folder,
+        )
         supervise(
-            "bandstand_bentos.service:Bandstand",
+            "bandstand_bentos.process:Bandstand",
             Path(__file__).resolve().parents[1],
             host=settings.host,
             port=settings.port,
-            drain_seconds=max(1, round(settings.drain_seconds)),
-            check_seconds=_CHECK_SECONDS,
-            metrics_folder=Path(metrics),
+            how=how,
         )

@@ -10,11 +10,13 @@ import bentoml
 from bandstand.errors import MalformedRequestError, ModelNotInstalledError
 from bandstand.models.card import Card
 from bandstand.models.catalogue import Catalogue
+from bandstand.runners.load_journal import LoadJournal
 from bandstand.runners.loaded import LoadedModel
 from bandstand.runners.local_pool import LocalPool
 from bandstand.settings import get_settings
 from bandstand.telemetry import BATCH_QUEUE_SECONDS, BATCH_ROWS, INFERENCE_SECONDS
 from bandstand_bentos.seam import Block, RefusePickles, supervised_services
+from bandstand_bentos.server_folder import ServerFolder, mark_ready
 from bandstand_bentos.wiring import service_config
 from bandstand_bentos.worker import (
     Arrays,
@@ -63,13 +65,16 @@ class _ModelRunner:
 
     def __init__(self) -> None:
         self._catalogue = Catalogue.from_settings(_SETTINGS)
-        self._pool = LocalPool(_SETTINGS, self._catalogue, _observe)
+        folder = ServerFolder.of_this_process()
+        journal = LoadJournal(None if folder is None else folder.loading)
+        self._pool = LocalPool(_SETTINGS, self._catalogue, _observe, journal)
 
     @bentoml.on_startup
     async def start(self) -> None:
         """Set up the process, and load and warm up its models."""
         start_worker(_SETTINGS)
         await self._pool.load_installed(self._models_to_load())
+        mark_ready()
 
     @bentoml.on_shutdown
     async def shut_down(self) -> None:
@@ -156,3 +161,10 @@ def own_runner(model: str) -> bentoml.Service:
 def shared_runner() -> bentoml.Service:
     """Make the BentoML service that runs all models that have no runner process of their own."""
     return _service(SHARED_RUNNER, None)
+
+
+def runner_of(service: str) -> bentoml.Service:
+    """Make the BentoML service of a runner process from its name."""
+    if service == SHARED_RUNNER:
+        return shared_runner()
+    return own_runner(service.removeprefix(_OWN))

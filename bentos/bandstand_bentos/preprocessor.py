@@ -17,6 +17,7 @@ from bandstand.settings import get_settings
 from bandstand_bentos.handover import RECORDING, take_over
 from bandstand_bentos.prepared_block import to_block
 from bandstand_bentos.seam import Block, RefusePickles
+from bandstand_bentos.server_folder import mark_ready
 from bandstand_bentos.wiring import PREPROCESSOR, preprocess_layout, service_config
 from bandstand_bentos.worker import (
     Arrays,
@@ -43,6 +44,7 @@ class _Preprocessor:
         start_worker(_SETTINGS)
         card = Catalogue.from_settings(_SETTINGS).installable(DEFAULT_MODEL)
         self._preparation.warm_up(card)
+        mark_ready()
 
     @bentoml.api(input_spec=Block, output_spec=Block)
     async def prepare(self, block: bytes, /, ctx: bentoml.Context) -> bytes:

@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from bandstand_client.contract.shared import AudioMetadata
 
 # Hashing releases the interpreter lock; below this it is not worth a thread.
 _HASH_INLINE_BYTES = 4 * 1024 * 1024
+# A lack of descriptors or memory passes. Where the worker can never read the gateway's memory, one
+# failed try a minute costs nothing.
+_PAUSE_AFTER_FAILED_HANDOVER_SECONDS = 60.0
 
 Call = Callable[[bytes], Awaitable[bytes]]
 
@@ -126,6 +130,7 @@ class RemotePreparation:
         self._call = call
         self._cache = cache
         self._hand_over = hand_over
+        self._no_handover_before = 0.0
 
     async def prepare(self, audio: bytes, cards: Iterable[Card]) -> PreparedRecording:
         """See `bandstand.pipelines.prepare.prepare`; one call computes what is not cached."""
@@ -161,14 +166,21 @@ class RemotePreparation:
             STAGE_SECONDS.labels(name).observe(milliseconds / 1e3)
         return prepared
 
+    def _may_hand_over(self) -> bool:
+        return self._hand_over and monotonic() >= self._no_handover_before
+
     async def _send(self, audio: bytes, metadata: Metadata) -> tuple[Arrays, Metadata]:
         """Send the recording in shared memory if that is possible, else through the socket."""
-        if self._hand_over and len(audio) >= SMALLEST_BYTES:
+        if self._may_hand_over() and len(audio) >= SMALLEST_BYTES:
             try:
                 with handed_over(audio) as place:
                     return await call_worker(self._worker, self._call, {}, {**metadata, **place})
             except (HandoverError, OSError) as error:
-                logger.warning("recordings are sent through the socket from now on: %s", error)
-                self._hand_over = False
+                self._no_handover_before = monotonic() + _PAUSE_AFTER_FAILED_HANDOVER_SECONDS
+                logger.warning(
+                    "recordings are sent through the socket for %g s: %s",
+                    _PAUSE_AFTER_FAILED_HANDOVER_SECONDS,
+                    error,
+                )
         inline = {"audio": np.frombuffer(audio, np.uint8)}
         return await call_worker(self._worker, self._call, inline, metadata)

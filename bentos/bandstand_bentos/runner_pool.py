@@ -232,11 +232,12 @@ class RunnerPool(ModelPool):
         if self._changing.locked() or self._changes != before:
             return  # the list may be older than the change
         served, failures = found["served"], found["failures"]
+        for name in [name for name in self._failures if self._runner_of(name) is runner]:
+            del self._failures[name]
+        for name, fields in failures.items():  # also of models that this gateway did not know
+            self._failures[name] = BandstandError.from_fields(fields)
         for name in [name for name in self._models if self._runner_of(name) is runner]:
-            self._failures.pop(name, None)
-            if name in failures:
-                self._failures[name] = BandstandError.from_fields(failures[name])
-            elif name not in served:
+            if name not in served and name not in failures:
                 del self._models[name]
                 self._unloaded.add(name)
         for name in served.keys() - self._unloaded:

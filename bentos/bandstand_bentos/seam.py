@@ -1,4 +1,4 @@
-"""Uses of private parts of BentoML and circus; no other module uses them.
+"""Uses of private parts of BentoML; only this module and `supervisor_seam.py` have any.
 
 Each use is a seam. Its docstring names the private part that it relies on, and the reason why no
 public part is enough. `pyproject.toml` pins the versions that it was written for, and
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlparse
 
 import aiohttp
 from _bentoml_sdk.io_models import IORootModel
@@ -25,8 +25,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_STOP_POLL_SECONDS = 0.05
-
 LOST_ANSWERS = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 """The errors of a call whose worker dies before it has sent the whole answer.
 
@@ -36,104 +34,6 @@ errors for this.
 
 FAILED_CALLS = (aiohttp.ClientError, ConnectionError, TimeoutError, BentoMLException)
 """The errors of a call of a worker; they include `LOST_ANSWERS`."""
-
-
-def supervise(
-    target: str,
-    folder: Path,
-    *,
-    host: str,
-    port: int,
-    drain_seconds: int,
-    check_seconds: float,
-    metrics_folder: Path,
-) -> None:
-    """Run `bentoml serve` in this process until SIGTERM or SIGINT.
-
-    Relies on the command's entry point in `bentoml_cli`: the changes below apply to this process
-    only, and `bentoml.serve` neither blocks nor handles the signals.
-
-    Args:
-        target: the service, as `module:name`.
-        folder: where that module is imported from.
-        host: address to listen on.
-        port: port to listen on.
-        drain_seconds: how long a worker may take to finish its requests after SIGTERM.
-        check_seconds: how often to look for dead workers.
-        metrics_folder: folder in which the processes share their metrics; its content is deleted.
-    """
-    from bentoml_cli.cli import cli
-
-    options = {
-        "--working-dir": folder,
-        "--host": host,
-        "--port": port,
-        "--timeout-graceful-shutdown": drain_seconds,
-    }
-    arguments = [str(part) for pair in options.items() for part in pair]
-    with _supervisor_checks(check_seconds), _own_metrics(metrics_folder):
-        cli.main(["serve", target, *arguments], standalone_mode=False)
-
-
-@contextmanager
-def _supervisor_checks(check_seconds: float) -> Iterator[None]:
-    """Make the supervisor check its workers every `check_seconds`, and always replace dead ones.
-
-    Relies on BentoML making circus' arbiter with `create_standalone_arbiter`, looked up when the
-    server starts, and on circus' `Watcher.respawn`. BentoML's values (a check every ten seconds, no
-    replacement in containers) are constants in its code; no option or setting changes them.
-    """
-    from bentoml._internal.utils import circus
-
-    create = circus.create_standalone_arbiter
-
-    def create_checked(watchers: list[Any], **options: Any) -> Any:
-        for watcher in watchers:
-            watcher.respawn = True
-        arbiter = create(watchers, **{**options, "check_delay": check_seconds})
-        _delay_stops(arbiter)
-        return arbiter
-
-    setattr(circus, "create_standalone_arbiter", create_checked)  # noqa: B010 - mypy knows no module
-    try:
-        yield
-    finally:
-        setattr(circus, "create_standalone_arbiter", create)  # noqa: B010
-
-
-def _delay_stops(arbiter: Any) -> None:
-    """Make a stop wait until the arbiter has finished its current command.
-
-    Relies on signals calling `stop`, and on `_exclusive_running_command` and `_stopping`. If a
-    SIGTERM arrives while circus starts or replaces a process, circus refuses it as a conflict and
-    reports nothing: the server keeps running, without the sockets, which BentoML has removed.
-    """
-    stop = arbiter.stop
-
-    def stop_when_free() -> Any:
-        if arbiter._stopping:
-            return None
-        if arbiter._exclusive_running_command is None:
-            return stop()
-        arbiter.loop.call_later(_STOP_POLL_SECONDS, stop_when_free)
-        return None
-
-    arbiter.stop = stop_when_free
-
-
-@contextmanager
-def _own_metrics(folder: Path) -> Iterator[None]:
-    """Make the processes share their metrics in this folder.
-
-    Relies on the container's `prometheus_multiproc_dir`. By default all servers of one user share
-    a folder below `BENTOML_HOME`, and each deletes its content when it starts. The only public way
-    to change the folder is another `BENTOML_HOME`, which has other models and bentos.
-    """
-    BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
-    try:
-        yield
-    finally:
-        BentoMLContainer.prometheus_multiproc_dir.reset()
 
 
 def use_tracer_provider(provider: TracerProvider, *, spans_of_requests: bool) -> None:
@@ -168,6 +68,17 @@ def supervised_services() -> tuple[str, ...] | None:
     """
     addresses = os.environ.get("BENTOML_RUNNER_MAP")
     return None if addresses is None else tuple(json.loads(addresses))
+
+
+def sockets_folder() -> Path | None:
+    """Return the folder of the workers' Unix sockets; None: they have none.
+
+    Relies on the same variable, and on BentoML making the folder for this server alone.
+    """
+    for address in json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).values():
+        if address.startswith("file:"):
+            return Path(unquote(urlparse(address).path)).parent
+    return None
 
 
 def worker_call(worker: Any, api: str) -> Callable[[bytes], Awaitable[bytes]]:

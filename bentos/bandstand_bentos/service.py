@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import IO
 
 import bentoml
 
@@ -30,11 +31,13 @@ from bandstand_bentos.model_runner import (
     runner_name,
     shared_runner,
 )
+from bandstand_bentos.orphans import end_with_supervisor
 from bandstand_bentos.preprocessor import Preprocessor
 from bandstand_bentos.remote import FeatureCache, RemotePreparation
 from bandstand_bentos.routes import create_app
 from bandstand_bentos.runner_pool import RunnerPool, RunnerProcess
 from bandstand_bentos.seam import HttpToOurApp, service_of, worker_address, worker_call
+from bandstand_bentos.server_folder import GATEWAY_LOCK, ServerFolder, mark_ready
 from bandstand_bentos.surface import Probe, Surface
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR, service_config
 
@@ -57,6 +60,7 @@ class _Gateway:
 
     preprocessor = bentoml.depends(Preprocessor)
     _pool: ModelPool
+    _lock: IO[bytes]
 
     def _runner(self, name: str) -> RunnerProcess:
         """Return the connection to the runner process of a service."""
@@ -75,6 +79,10 @@ class _Gateway:
         """Connect the routes with the workers."""
         configure_logs(_SETTINGS)
         forget_dead_processes()
+        folder = ServerFolder.of_this_process()
+        if folder is not None:
+            self._lock = folder.hold(GATEWAY_LOCK)  # workers outlive whoever holds it
+            end_with_supervisor(folder)
         prepare = worker_call(self.preprocessor, "prepare")
         cache = FeatureCache(_SETTINGS.feature_cache_entries)
         near = can_hand_over(worker_address(self.preprocessor))
@@ -99,6 +107,7 @@ class _Gateway:
             ),
             fetch_limits=FetchLimits.from_settings(_SETTINGS),
         )
+        mark_ready()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

@@ -14,6 +14,8 @@ from bandstand.runners.wire import pack, unpack
 from bandstand.settings import Settings
 from bandstand.telemetry import configure_logs, request_id
 from bandstand_bentos.drain import outlive_gateway
+from bandstand_bentos.orphans import end_with_supervisor
+from bandstand_bentos.server_folder import ServerFolder
 from bandstand_bentos.wiring import GATEWAY
 
 logger = logging.getLogger("bandstand.worker")
@@ -53,7 +55,9 @@ def connection_check(context: bentoml.Context) -> Callable[[], Awaitable[bool]]:
 
 
 def start_worker(settings: Settings) -> None:
-    """Set up a worker process; call it in its start-up hook."""
+    """Set up a worker process; call it at the begin of its start-up hook."""
     configure_logs(settings)
-    # Longer than the gateway's drain, because the gateway calls workers until it has ended.
-    outlive_gateway(GATEWAY, settings.drain_seconds + 2.0)
+    folder = ServerFolder.of_this_process()
+    outlive_gateway(GATEWAY, folder)
+    if folder is not None:
+        end_with_supervisor(folder)

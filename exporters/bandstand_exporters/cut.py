@@ -9,8 +9,9 @@ from typing import Any
 
 from bandstand.errors import ModelMismatchError
 from bandstand.models.card import FRONT_END_TENSOR, Card
+from bandstand.models.installed import NETWORK_FILE
 from bandstand.runners.base import Array
-from bandstand.runners.host_front_end import HOST_FRONT_ENDS, NETWORK_FILE, HostFrontEndRunner
+from bandstand.runners.host_front_end import HOST_FRONT_ENDS, HostFrontEndRunner
 from bandstand.runners.onnx import OnnxRunner
 from bandstand_exporters.proof import compare, in_batches
 from bandstand_exporters.source_model import SourceModel

@@ -15,6 +15,7 @@ from bandstand_bentos.seam import (
     Block,
     HttpToOurApp,
     RefusePickles,
+    sockets_folder,
     supervised_services,
     worker_address,
     worker_call,
@@ -33,6 +34,7 @@ def _facts() -> dict[str, object]:
         "command": process.cmdline(),
         "metrics": os.environ.get("PROMETHEUS_MULTIPROC_DIR"),
         "services": supervised_services(),
+        "sockets": str(sockets_folder()),
     }
 
 

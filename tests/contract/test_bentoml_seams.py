@@ -41,6 +41,7 @@ from bandstand_bentos.seam import (
     Block,
     RefusePickles,
     service_of,
+    sockets_folder,
     supervised_services,
     use_tracer_provider,
 )
@@ -52,12 +53,13 @@ CHECK_SECONDS = 0.37
 SUPERVISE = """\
 import sys
 from pathlib import Path
-from bandstand_bentos.seam import supervise
-port, metrics, check = sys.argv[1:]
-supervise(
-    "tests.contract.seam_service:Door", Path.cwd(), host="127.0.0.1", port=int(port),
-    drain_seconds=5, check_seconds=float(check), metrics_folder=Path(metrics),
-)
+from bandstand_bentos.server_folder import ServerFolder
+from bandstand_bentos.supervisor_seam import Supervision, supervise
+port, path, check = sys.argv[1:]
+door = "tests.contract.seam_service:Door"
+with ServerFolder.supervised(Path(path)) as folder:
+    how = Supervision(drain_seconds=5, check_seconds=float(check), folder=folder)
+    supervise(door, Path.cwd(), host="127.0.0.1", port=int(port), how=how)
 """
 # In place of the arbiter's loop, what it was given is printed.
 INSTEAD_OF_STARTING = """\
@@ -68,8 +70,11 @@ def start(self, cb=None):
     facts = {
         "check_delay": self.check_delay,
         "milliseconds": self.ctrl.check_delay,
+        "endpoints": [self.ctrl.endpoint, self.pubsub_endpoint],
         "respawn_by_default": create_watcher("unchanged", []).respawn,
-        "watchers": {w.name: {"respawn": w.respawn, "args": w.args} for w in self.watchers},
+        "watchers": {
+            w.name: {"respawn": w.respawn, "kill_after": w.graceful_timeout} for w in self.watchers
+        },
     }
     print("FACTS", json.dumps(facts), flush=True)
     raise SystemExit(0)
@@ -97,12 +102,12 @@ def test_the_pinned_version_is_the_one_tested(package: str) -> None:
     assert f"{package}{pin.specifier}" in (PROJECT_ROOT / "constraints.txt").read_text().split()
 
 
-SEAM = Path("bentos/bandstand_bentos/seam.py")
+SEAMS = {Path(f"bentos/bandstand_bentos/{name}.py") for name in ("seam", "supervisor_seam")}
 INNER = ("_bentoml_impl", "_bentoml_sdk", "bentoml_cli", "circus")
 PUBLIC = {"bentoml", "bentoml.exceptions", "bentoml.images"}
 HTTP_SEAM = Path("bentos/bandstand_bentos/http_seam.py")
 HTTP_PACKAGES = ("httptools", "uvicorn")
-MAY_REACH_IN = {SEAM, Path(__file__).relative_to(PROJECT_ROOT)}
+MAY_REACH_IN = SEAMS | {Path(__file__).relative_to(PROJECT_ROOT)}
 
 
 def reaches_into(path: Path) -> Iterator[str]:
@@ -124,7 +129,7 @@ def reaches_into(path: Path) -> Iterator[str]:
                 yield f"{path}: {name}"
 
 
-def test_only_the_seam_reaches_into_bentoml_and_circus() -> None:
+def test_only_the_seams_reach_into_bentoml_and_circus() -> None:
     folders = [path for path in PROJECT_ROOT.iterdir() if path.is_dir() and path.name[0] != "."]
     files = {path.relative_to(PROJECT_ROOT) for folder in folders for path in folder.rglob("*.py")}
     assert files > MAY_REACH_IN
@@ -139,8 +144,8 @@ def test_only_the_http_seam_speaks_http() -> None:
     assert found == {PROJECT_ROOT / HTTP_SEAM}
 
 
-def test_the_fence_sees_what_the_seam_does() -> None:
-    found = {line.rpartition(" ")[2] for line in reaches_into(SEAM)}
+def test_the_fence_sees_what_the_seams_do() -> None:
+    found = {line.rpartition(" ")[2] for seam in SEAMS for line in reaches_into(seam)}
     assert {"_bentoml_sdk.io_models", "bentoml_cli.cli", "bentoml._internal.utils"} <= found
 
 
@@ -148,11 +153,11 @@ def test_the_fence_sees_what_the_seam_does() -> None:
 
 
 def supervisor(
-    script: str, port: int, metrics: Path, log: Path, **environment: str
+    script: str, port: int, folder: Path, log: Path, **environment: str
 ) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", script, str(port), str(metrics), str(CHECK_SECONDS)],
+            [sys.executable, "-c", script, str(port), str(folder), str(CHECK_SECONDS)],
             cwd=PROJECT_ROOT,
             env={**os.environ, "BENTOML_DO_NOT_TRACK": "True", **environment},
             stdout=output,
@@ -164,7 +169,7 @@ def supervisor(
 def test_the_arbiter_looks_when_told_and_replaces_in_containers_too(tmp_path: Path) -> None:
     script, log = INSTEAD_OF_STARTING + SUPERVISE, tmp_path / "log"
     # There, BentoML would replace no worker.
-    run = supervisor(script, free_port(), tmp_path / "metrics", log, BENTOML_CONTAINERIZED="True")
+    run = supervisor(script, free_port(), tmp_path, log, BENTOML_CONTAINERIZED="True")
     run.wait(START_SECONDS)
     output = log.read_text()
     found = [line for line in output.splitlines() if line.startswith("FACTS ")]
@@ -175,11 +180,16 @@ def test_the_arbiter_looks_when_told_and_replaces_in_containers_too(tmp_path: Pa
     respawn = {name: watcher["respawn"] for name, watcher in facts["watchers"].items()}
     assert respawn == {"service": True, f"service_{WORKER}": True}
     assert not facts["respawn_by_default"], "BentoML replaces them itself? Then we need not"
+    kill_after = {watcher["kill_after"] for watcher in facts["watchers"].values()}
+    assert min(kill_after) > 5, "a process is killed before its drain has ended"
+    assert max(kill_after) < 60, "a process that hangs is never killed"
+    expected = [f"ipc://{tmp_path}/{name}" for name in ("control", "events")]
+    assert facts["endpoints"] == expected, "others on this host can reach the arbiter"
 
 
 def test_a_signal_while_workers_are_looked_after_still_stops_the_server(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    run = supervisor(SLOW_LOOKS + SUPERVISE, free_port(), tmp_path / "metrics", log)
+    run = supervisor(SLOW_LOOKS + SUPERVISE, free_port(), tmp_path, log)
     try:
         deadline = time.monotonic() + START_SECONDS
         while "LOOKING" not in log.read_text():
@@ -198,11 +208,9 @@ def test_a_signal_while_workers_are_looked_after_still_stops_the_server(tmp_path
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The small service under the real supervisor: its address, and what its processes say."""
     folder = tmp_path_factory.mktemp("seam")
-    metrics, log = folder / "metrics", folder / "log"
-    metrics.mkdir()
-    (metrics / "left_over").touch()
+    metrics, log = folder / "metrics", tmp_path_factory.mktemp("seam_log") / "log"
     port = free_port()
-    process = supervisor(SUPERVISE, port, metrics, log)
+    process = supervisor(SUPERVISE, port, folder, log)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + START_SECONDS
     try:
@@ -228,7 +236,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
 
 def test_processes_share_metrics_in_the_folder_given(small: SimpleNamespace) -> None:
     assert small.door["metrics"] == small.worker["metrics"] == str(small.metrics)
-    assert not (small.metrics / "left_over").exists(), "it holds another server's figures"
 
 
 def test_the_supervisor_names_each_process_service(small: SimpleNamespace) -> None:
@@ -258,6 +265,15 @@ def test_a_block_goes_through_as_it_is(small: SimpleNamespace) -> None:
 def test_a_worker_says_where_it_listens(small: SimpleNamespace) -> None:
     """`handover.py` tells a worker on this host by it."""
     assert small.address.startswith("file://"), small.address
+
+
+def test_the_workers_sockets_are_in_a_folder_of_this_server_alone(small: SimpleNamespace) -> None:
+    """`orphans.py` removes it."""
+    folder = Path(small.worker["sockets"])
+    assert small.door["sockets"] == small.worker["sockets"]
+    assert folder.name.startswith("bentoml-uds-")
+    assert [path.suffix for path in folder.iterdir()] == [".sock"]
+    assert sockets_folder() is None, "this process has no supervisor"
 
 
 def test_a_dying_worker_loses_the_answer_with_an_error_that_is_known(

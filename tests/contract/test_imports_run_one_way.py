@@ -115,6 +115,25 @@ def test_serving_loads_no_training_framework() -> None:
     assert run.stdout.strip().splitlines()[-1] == "[]"
 
 
+NOT_NEEDED = {
+    "bandstand": {"onnxruntime", "openvino", "tritonclient", "grpc", "typer"},
+    "preprocessor": {"fastapi", "onnxruntime", "openvino", "tritonclient", "grpc", "typer"},
+    "shared_runner": {"fastapi", "av", "soxr", "scipy", "tritonclient", "grpc", "typer"},
+}
+"""Packages that a process must not import before it works, by its service: each takes a tenth of a
+second or more, and a process that died is to be replaced soon."""
+
+
+@pytest.mark.parametrize("service", NOT_NEEDED)
+def test_a_process_imports_only_what_its_service_needs(service: str) -> None:
+    code = "import sys, bandstand_bentos.process\nprint(*sys.modules)"
+    command = [sys.executable, "-c", code, "--service-name", service]
+    run = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in run.stdout.split()}
+    assert "bentoml" in imported
+    assert imported & NOT_NEEDED[service] == set()
+
+
 def test_the_library_loads_no_serving_framework() -> None:
     code = (
         "import sys, bandstand.local, bandstand.telemetry\n"

@@ -1,8 +1,12 @@
-"""SIGTERM under load for `bandstand triton`: requests in flight are answered, nothing remains."""
+"""SIGTERM under load for `bandstand triton`: requests in flight are answered, nothing remains.
+
+Nothing remains after a kill -9 either.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -29,7 +33,7 @@ PORTS = ("http", "grpc", "metrics")
 
 @contextmanager
 def command(
-    repository: Path, log: Path
+    repository: Path, log: Path, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, int]]]:
     """Run `bandstand triton` until the block ends; yield its process and its ports."""
     ports = {name: free_port() for name in PORTS}
@@ -45,6 +49,7 @@ def command(
                 *arguments,
             ],
             cwd=PROJECT_ROOT,
+            env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -92,10 +97,29 @@ async def test_calls_in_flight_are_answered_and_nothing_is_left(tmp_path: Path) 
     assert_nothing_is_left(family, shared, ports)
 
 
+def test_a_killed_command_leaves_nothing(tmp_path: Path) -> None:
+    repository = embedded_repository(tmp_path / "models").root
+    with command(repository, tmp_path / "log", TMPDIR=str(tmp_path)) as (process, ports):
+        family = psutil.Process(process.pid).children(recursive=True)
+        shared = shared_memory_of(family)
+        assert shared
+        assert list(tmp_path.glob("bandstand-triton-*"))
+        for each in family:  # Ctrl-C reaches the guardian at most before its owner
+            if "guardian.py" in " ".join(each.cmdline()):
+                each.send_signal(signal.SIGINT)
+        process.kill()
+        process.wait()
+        assert_nothing_is_left(family, shared, ports, seconds=STOP_SECONDS)
+        assert not list(tmp_path.glob("bandstand-triton-*"))
+
+
 def assert_nothing_is_left(
-    family: list[psutil.Process], shared: set[str], ports: Mapping[str, int]
+    family: list[psutil.Process],
+    shared: set[str],
+    ports: Mapping[str, int],
+    seconds: float = 10,
 ) -> None:
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=seconds)
     assert alive == []
     assert {path for path in shared if Path(path).exists()} == set()
     assert all(is_free(port) for port in ports.values())

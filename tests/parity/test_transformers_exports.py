@@ -13,13 +13,13 @@ import pytest
 
 from bandstand.errors import ModelMismatchError
 from bandstand.models.card import FRONT_END_TENSOR, Card
-from bandstand.models.installed import CARD_FILE
+from bandstand.models.installed import CARD_FILE, NETWORK_FILE
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of
 from bandstand.runners.base import Runner
 from bandstand.runners.cores import has_bf16
-from bandstand.runners.host_front_end import NETWORK_FILE, HostFrontEndRunner
+from bandstand.runners.host_front_end import HostFrontEndRunner
 from bandstand.runners.onnx import OnnxRunner
 from bandstand.runners.openvino import OpenVinoRunner
 from bandstand.settings import get_settings

@@ -15,6 +15,7 @@ from bandstand.audio.decode import DecodeLimits
 from bandstand.pipelines.prepare import prepare
 from bandstand.runners.wire import pack, unpack
 from bandstand.settings import Settings
+from bandstand_bentos import remote
 from bandstand_bentos.handover import (
     RECORDING,
     HandoverError,
@@ -89,7 +90,9 @@ def test_a_worker_elsewhere_gets_the_bytes(url: str | None) -> None:
     assert not can_hand_over(url)
 
 
-async def test_a_worker_that_cannot_see_it_gets_the_bytes() -> None:
+async def test_a_worker_that_cannot_see_it_gets_the_bytes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = []
 
     async def call(block: bytes) -> bytes:
@@ -106,3 +109,8 @@ async def test_a_worker_that_cannot_see_it_gets_the_bytes() -> None:
         recording = await preparation.prepare(CONTENT, (card,))
         assert recording.of(card).inputs["features"].shape == (1, 57)
     assert asked == [[], ["audio"], ["audio"]], "it is tried once, not for every recording"
+    assert "through the socket for 60 s: another container" in caplog.text
+    now = remote.monotonic()
+    monkeypatch.setattr(remote, "monotonic", lambda: now + 61)
+    await preparation.prepare(CONTENT, (card,))
+    assert asked[3:] == [[], ["audio"]], "it is tried again: the cause may have passed"
