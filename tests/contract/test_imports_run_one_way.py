@@ -65,7 +65,7 @@ def test_no_two_packages_import_each_other() -> None:
 
 LAYERS = (
     {"places", "errors"},
-    {"settings"},
+    {"settings", "fair_shares"},
     {"telemetry", "models"},
     {"frontends"},
     {"audio"},
