@@ -18,7 +18,7 @@ from bandstand.operations.encoding import to_json
 from bandstand.telemetry import ERRORS, REQUEST_SECONDS, request_id
 from bandstand_bentos.admission import Admission
 from bandstand_bentos.body_bytes import BodyLimits, RequestBody, too_large
-from bandstand_bentos.shares import client_of
+from bandstand_bentos.shares import CLIENT
 from bandstand_client.contract.shared import Refusal
 
 logger = logging.getLogger("bandstand.access")
@@ -75,8 +75,8 @@ class _Exchange:
 
 def client_of_request(scope: Scope) -> str:
     """Return the client that a request comes from."""
-    address = scope.get("client")
-    return client_of(address[0]) if address else ""
+    client: str = scope.get(CLIENT, "")
+    return client
 
 
 def _stated_length(scope: Scope) -> int | None:

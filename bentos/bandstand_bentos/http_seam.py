@@ -29,7 +29,7 @@ from bandstand.errors import (
 )
 from bandstand.settings import Settings
 from bandstand_bentos.connections import RESERVED, Connections
-from bandstand_bentos.shares import client_of
+from bandstand_bentos.shares import CLIENT, client_of
 
 _MOST_HEADERS = 100
 _MOST_PIPELINED = 8
@@ -171,6 +171,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_message, self._has_head = True, False
         self._head_bytes = self._header_count = 0
         super().on_message_begin()
+        self.scope[CLIENT] = self._address  # type: ignore[literal-required]
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)

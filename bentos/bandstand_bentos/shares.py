@@ -6,6 +6,9 @@ import math
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
+CLIENT = "bandstand.client"
+"""Where a request's scope has its client: `scope["client"]` can be what a header says, because
+uvicorn believes `X-Forwarded-For` from this host."""
 _ONE_CUSTOMER = 64
 """Bits of an IPv6 address that providers assign to one customer, who chooses the others."""
 

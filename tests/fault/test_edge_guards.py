@@ -184,6 +184,20 @@ def test_odd_multipart_parameters_are_malformed(guarded: Server, parameters: str
     assert (answer.status_code, answer.json()["error_type"]) == (400, "malformed_request")
 
 
+@pytest.mark.parametrize("boundary", ["b", "b" * 16])
+def test_half_boundaries_do_not_stop_the_parser(guarded: Server, boundary: str) -> None:
+    half = f"\r\n--{boundary}-".encode()
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    answer = httpx.post(
+        f"{guarded.url}/predict",
+        content=head.encode() + half * (8_000_000 // len(half)) + half + b"-\r\n",
+        headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+        timeout=60,
+    )
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "malformed_request")
+    assert "more often" in answer.json()["error"]
+
+
 def test_a_client_that_leaves_half_way_writes_no_traceback(guarded: Server) -> None:
     with connection(guarded.url) as opened:
         opened.sendall(ASK % (b"/predict", b"audio/wav", b"Content-Length: 100"))
