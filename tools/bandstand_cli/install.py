@@ -251,11 +251,12 @@ def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
     report = answer["report"]
     worst = max(report["proof"]["source_difference"].values(), key=lambda d: d["tolerance_used"])
     megabytes = report["model_bytes"] / 1e6
+    zeroed = report["denormals_zeroed"]
     typer.echo(
         f"installed {card.name} version {answer['version']} ({megabytes:.1f} MB, {precision}): "
         f"{worst['absolute']:.2g} from {report['framework']} at most, on "
         f"{report['proof']['examples']} examples, {100 * worst['tolerance_used']:.0f} % of what "
-        "is allowed"
+        "is allowed" + (f"; {zeroed} denormal weights are zero in it" if zeroed else "")
     )
 
 
