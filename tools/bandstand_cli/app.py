@@ -140,6 +140,10 @@ def triton(
     docker: Annotated[
         bool, typer.Option("--docker", help="Print the commands for NVIDIA's image instead.")
     ] = False,
+    control_key: Annotated[
+        bool,
+        typer.Option("--control-key", help="Print the key for Triton of BANDSTAND_ADMIN_KEY."),
+    ] = False,
 ) -> None:
     """Serve the models with NVIDIA Triton: KServe v2 over gRPC and HTTP, until Ctrl-C.
 
@@ -150,6 +154,9 @@ def triton(
     """
     from bandstand_cli import triton as command
 
+    if control_key:
+        command.show_control_key()
+        return
     options = command.options_for(
         host=host,
         http_port=http_port,
