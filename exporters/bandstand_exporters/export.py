@@ -44,6 +44,7 @@ class Report:
 
     Attributes:
         card: its name.
+        source_uri: where the checkpoint is from, without credentials.
         created: date and time, UTC, ISO 8601.
         source_sha256: of the checkpoint it was made from.
         model_sha256: of the ONNX file, followed by the file of weights where there is one:
@@ -101,8 +102,8 @@ def export(
 
     Args:
         card: of the model.
-        repository: receives the new version; its card has the checkpoint's labels and the tolerance
-            of its precision.
+        repository: receives the new version; its card has the checkpoint's labels, the tolerance
+            of its precision, and the address of its source without credentials.
         cache: of checkpoints.
         checkpoint: its source, instead of the card's.
         precision: of the weights; a smaller one has a larger tolerance.
@@ -155,7 +156,7 @@ def export(
         report = Report(
             card=card.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            source_uri=card.source.uri if seen == card.source.sha256 else checkpoint.uri,
+            source_uri=(card.source if seen == card.source.sha256 else checkpoint).shown,
             source_sha256=seen,
             source_bytes=sum(file.stat().st_size for file in source_files(checkpoint, path)),
             model_sha256=sha256_of(*model_files(model_path)),
@@ -172,7 +173,8 @@ def export(
         )
         on_step("installing it")
         files |= {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
-        installed = repository.install(card, files)
+        public = card.model_copy(update={"source": card.source.without_credentials()})
+        installed = repository.install(public, files)
         if find_spec("tritonclient") is not None:  # else `bandstand triton` does it
             from bandstand.triton.config import write_config
 

@@ -396,7 +396,8 @@ def models_export(
         str | None,
         typer.Option(
             metavar="PATH|HUB_ID",
-            help="A checkpoint; default: the card's, if it is on this machine.",
+            help="A checkpoint; default: the card's, if it is on this machine; -: its address is a "
+            "line of standard input, where no other user of the machine reads it.",
         ),
     ] = None,
     precision: Annotated[WeightPrecision, typer.Option(help="Precision of the weights.")] = "fp32",
