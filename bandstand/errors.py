@@ -73,7 +73,8 @@ class UnauthorizedError(BandstandError):
 
 
 class ModelControlOffError(BandstandError):
-    """This server refuses to change its models: no administrator's key is set."""
+    """This server refuses to change its models: no administrator's key is set, or Triton's is
+    another one."""
 
     status = 403
     error_type = "model_control_off"

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bandstand.places import default_data, default_repository
+from bandstand_client.triton_control import control_key
 
 Runtime = Literal["auto", "onnxruntime", "openvino", "triton"]
 Precision = Literal["auto", "f32", "bf16"]
@@ -171,7 +172,8 @@ class Settings(BaseSettings):
 
     admin_key: SecretStr | None = None
     """Bearer token for loading and unloading models through the gateway, at least 16 characters;
-    none or blank: both are refused (403)."""
+    none or blank: both are refused (403). A Triton server shares memory and changes models only for
+    a key derived from it, so gateway and Triton server need the same ([triton.md](triton.md))."""
 
     # Observability
     log_format: Literal["json", "text"] = "json"
@@ -188,6 +190,12 @@ class Settings(BaseSettings):
             for name in self.model_fields_set
             if getattr(self, name) is not None
         }
+
+    def triton_control_key(self) -> str | None:
+        """Return the key for controlling a Triton server; None: there is no `admin_key`."""
+        if self.admin_key is None:
+            return None
+        return control_key(self.admin_key.get_secret_value())
 
     @field_validator("fetch_allowed_networks", mode="before")
     @classmethod

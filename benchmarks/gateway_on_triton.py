@@ -24,7 +24,7 @@ from benchmarks.load import raw_post
 from benchmarks.processes import Endpoint, stop_what_was_started_on_sigterm, wait_until_idle
 from benchmarks.recordings import as_wav, padded, real_clip
 from benchmarks.report import RESULTS, Table, command_line, machine, write_report
-from benchmarks.triton_load import processes, triton_of, triton_version
+from benchmarks.triton_load import ADMIN_KEY, processes, triton_of, triton_version
 from harness.serving import serving
 
 MODULE = "benchmarks.gateway_on_triton"
@@ -125,6 +125,7 @@ def gateways() -> Iterator[Gateways]:
                 feature_cache_entries=0,
                 runtime="triton",
                 triton_url=address,
+                admin_key=ADMIN_KEY,
             )
         )
         endpoints = {

@@ -20,6 +20,7 @@ import psutil
 import tritonclient.grpc as sync_client
 import tritonclient.grpc.aio as client
 from numpy.typing import NDArray
+from pydantic import SecretStr
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from bandstand.runners.base import Array
@@ -30,6 +31,9 @@ from benchmarks.contenders import Turn
 from benchmarks.load import LOST, Load
 from benchmarks.processes import cpu_seconds
 from harness.serving import free_port
+
+ADMIN_KEY = "administrator of the benchmark"
+"""A gateway shares memory with a Triton server that has the same."""
 
 _OK = 200
 _ANSWER_SECONDS = 300.0
@@ -73,11 +77,15 @@ class ServedByTriton:
 
 @contextmanager
 def triton_of(repository: Path) -> Iterator[TritonServer]:
-    """Serve a copy of a repository: its cards' models, and those that take encoded audio."""
+    """Serve a copy of a repository: its cards' models, and those that take encoded audio.
+
+    Its administrator's key is `ADMIN_KEY`.
+    """
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "model_repository"
         shutil.copytree(repository, copy)
-        with running_server(_options(copy), on_step=_print_step) as server:
+        settings = get_settings().model_copy(update={"admin_key": SecretStr(ADMIN_KEY)})
+        with running_server(_options(copy), settings=settings, on_step=_print_step) as server:
             _check_ready(server)
             yield server
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+from pydantic import SecretStr
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -24,8 +25,10 @@ from bandstand.errors import BandstandError
 from bandstand.models.card import Card
 from bandstand.models.installed import MODEL_FILE
 from bandstand.models.repository import ModelRepository
+from bandstand.settings import Settings, get_settings
 from bandstand.triton.refusals import from_message
 from bandstand.triton.server import ServerOptions, TritonServer, running_server
+from bandstand_client.triton_control import GRPC_HEADER
 from harness import PROJECT_ROOT
 from harness.cards import get_card
 from harness.serving import free_port
@@ -33,6 +36,7 @@ from harness.small_graphs import IR_VERSION, OPSET, weight
 
 EMBEDDED = "genre_features"
 WAVEFORM_MODEL = "genre_mfcc_cnn"
+ADMIN_KEY = "administrator of the tests"
 
 
 def embedded_repository(root: Path) -> ModelRepository:
@@ -99,6 +103,11 @@ def graph(nodes: list[Any], weights: dict[str, Any], given: Value, answered: Val
     return encoded
 
 
+def control_headers(server: TritonServer) -> dict[str, str]:
+    """Return what a gRPC call has to send to change the server's models."""
+    return {GRPC_HEADER: server.control_key}
+
+
 def write_graph(path: Path, encoded: bytes) -> None:
     """Put an ONNX file where Triton looks for it."""
     path.parent.mkdir(parents=True)
@@ -109,17 +118,23 @@ def write_graph(path: Path, encoded: bytes) -> None:
 def triton_serving(repository: ModelRepository, **options: Any) -> Iterator[TritonServer]:
     """Run a server of this repository on free ports until the block ends, and kill it.
 
+    Its administrator's key is `ADMIN_KEY`.
+
     Ending it gently takes seconds, and has tests of its own.
     """
     ports = {name: free_port() for name in ("http_port", "grpc_port", "metrics_port")}
-    with killed_at_the_end(ServerOptions(repository=repository.root, **ports, **options)) as server:
+    settings = get_settings().model_copy(update={"admin_key": SecretStr(ADMIN_KEY)})
+    options_of_it = ServerOptions(repository=repository.root, **ports, **options)
+    with killed_at_the_end(options_of_it, settings) as server:
         yield server
 
 
 @contextmanager
-def killed_at_the_end(options: ServerOptions) -> Iterator[TritonServer]:
+def killed_at_the_end(
+    options: ServerOptions, settings: Settings | None = None
+) -> Iterator[TritonServer]:
     """Run a server until the block ends; nothing of it is left."""
-    with running_server(options) as server:
+    with running_server(options, settings=settings) as server:
         try:
             yield server
         finally:

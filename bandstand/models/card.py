@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from bandstand.errors import CardError, ModelMismatchError
+from bandstand.models.address import shown_address
 from bandstand_client.contract.instruments import Sound
 from bandstand_client.contract.models import Quality
 
@@ -32,13 +33,18 @@ treat the two parts differently."""
 
 
 class _CardPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # the address of a source can have credentials in it
+    )
 
 
 class Source(_CardPart):
     """Where the checkpoint comes from."""
 
-    uri: str
+    uri: str = Field(repr=False)
     """`hf://owner/name/file`, `https://…`, `s3://bucket/key`, `file:…`, or
     `package:name/path` (inside an installed package); where `files` are given, the folder that
     holds them."""
@@ -53,6 +59,15 @@ class Source(_CardPart):
     """SPDX identifier, or a text."""
     trained_on: str
     """The data the weights were fitted to."""
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, reports and logs: without credentials."""
+        return shown_address(self.uri)
+
+    def without_credentials(self) -> Source:
+        """Return this source with the address as it is shown."""
+        return self.model_copy(update={"uri": self.shown})
 
 
 class _AnyWindow(_CardPart):

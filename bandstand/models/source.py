@@ -68,15 +68,15 @@ class SourceCache:
         """
         if source.sha256 is None and not allow_unverified:
             raise ChecksumError(
-                f"{source.uri}: the card has no sha256 to verify it; add one to the card, or allow "
-                "unverified content for this call"
+                f"{source.shown}: the card has no sha256 to verify it; add one to the card, or "
+                "allow unverified content for this call"
             )
         if source.uri.startswith(("file:", PACKAGED)):
             return _local(source)
         if found := self._find(source):
             return found
         if offline:
-            raise SourceError(f"{source.uri} is not in the cache {self.root}, and we are offline")
+            raise SourceError(f"{source.shown} is not in the cache {self.root}, and we are offline")
         return self._download(source, progress)
 
     def _find(self, source: Source) -> Path | None:
@@ -107,14 +107,14 @@ class SourceCache:
                 return self._keep(source, parts)
         except Timeout as error:
             raise SourceError(
-                f"{source.uri}: another process has been downloading it for {LOCK_SECONDS:g} s "
+                f"{source.shown}: another process has been downloading it for {LOCK_SECONDS:g} s "
                 f"and holds {error.lock_file}"
             ) from error
         except OSError as error:
             for part in parts.values():
                 part.unlink(missing_ok=True)
             raise SourceError(
-                f"{source.uri}: could not write to {self.root}: {error.strerror or error}; "
+                f"{source.shown}: could not write to {self.root}: {error.strerror or error}; "
                 "free some space, or set BANDSTAND_CACHE_DIR to another disk"
             ) from error
 
@@ -130,14 +130,14 @@ class SourceCache:
                 _hub_download(source, self.patience).into(part, progress)
             case "https":
                 hint = "use an address that needs no credentials, or fetch it and name it file:"
-                Download(source.uri, source.uri, hint, {}, patience=self.patience).into(
+                Download(source.uri, source.shown, hint, {}, patience=self.patience).into(
                     part, progress
                 )
             case "s3":
                 _copy_from_s3(source, part, self.patience, progress)
             case _:
                 raise CardError(
-                    f"{source.uri}: a source is hf://, https://, s3://, file: or package:"
+                    f"{source.shown}: a source is hf://, https://, s3://, file: or package:"
                 )
 
     def _keep(self, source: Source, parts: Mapping[Source, Path]) -> Path:
@@ -149,11 +149,11 @@ class SourceCache:
             for part in parts.values():
                 part.unlink()
             raise ChecksumError(
-                f"{source.uri} has sha256 {seen}, its card promises {source.sha256}; nothing of it "
-                "was kept"
+                f"{source.shown} has sha256 {seen}, its card promises {source.sha256}; nothing of "
+                "it was kept"
             )
         if source.sha256 is None:
-            logger.warning("%s is unverified; its sha256 is %s", source.uri, seen)
+            logger.warning("%s is unverified; its sha256 is %s", source.shown, seen)
         folder = self.root / seen
         folder.mkdir(exist_ok=True)
         for piece, part in parts.items():
@@ -237,7 +237,7 @@ def _local(source: Source) -> Path:
         seen = source_sha256(source, path)
     except OSError as error:
         raise SourceError(
-            f"{source.uri}: could not read {error.filename or name}: {error.strerror or error}"
+            f"{source.shown}: could not read {error.filename or name}: {error.strerror or error}"
         ) from error
     if source.sha256 not in (None, seen):
         raise ChecksumError(f"{path} has sha256 {seen}, its card promises {source.sha256}")
@@ -251,7 +251,7 @@ def _hub_address(source: Source) -> tuple[str, str, str] | None:
         return None
     parts = rest.split("/", HUB_PARTS - 1)
     if len(parts) < HUB_PARTS or not all(parts):
-        raise CardError(f"{source.uri}: a hub source is hf://owner/name/file")
+        raise CardError(f"{source.shown}: a hub source is hf://owner/name/file")
     return f"{parts[0]}/{parts[1]}", parts[2], source.revision or "main"
 
 
@@ -278,11 +278,11 @@ def _hub_download(source: Source, patience: Patience) -> Download:
     assert address is not None  # noqa: S101 (the caller saw the scheme)
     repository, file, revision = address
     if constants.HF_HUB_OFFLINE:
-        raise SourceError(f"{source.uri} is in no cache here, and HF_HUB_OFFLINE is set")
+        raise SourceError(f"{source.shown} is in no cache here, and HF_HUB_OFFLINE is set")
     token = get_token()
     return Download(
         url=hf_hub_url(repository, file, revision=revision),
-        title=source.uri,
+        title=source.shown,
         credentials_hint=(
             "set HF_TOKEN to a token that may read it (for a gated model, accept its terms on its "
             "page first), and check that the repository exists"
@@ -302,7 +302,7 @@ def _copy_from_s3(
         from fsspec.callbacks import Callback
     except ImportError as error:
         raise SourceError(
-            f"{source.uri}: reading from S3 needs `pip install 'bandstand[s3]'` ({error})"
+            f"{source.shown}: reading from S3 needs `pip install 'bandstand[s3]'` ({error})"
         ) from error
     files = s3fs.S3FileSystem(
         skip_instance_cache=True,
@@ -316,11 +316,11 @@ def _copy_from_s3(
     try:
         files.get_file(source.uri, str(part), callback=Callback(hooks=hooks))
     except FileNotFoundError as error:
-        raise SourceError(f"{source.uri}: no such bucket or key") from error
+        raise SourceError(f"{source.shown}: no such bucket or key") from error
     except (OSError, BotoCoreError, ClientError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         raise SourceError(
-            f"{source.uri}: {error}; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL "
-            "say who we are and where it is"
+            f"{source.shown}: {error}; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_ENDPOINT_URL say who we are and where it is"
         ) from error

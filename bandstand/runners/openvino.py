@@ -12,6 +12,7 @@ from bandstand.errors import ModelMismatchError, UnavailableError
 from bandstand.models.card import FRONT_END_TENSOR, Card
 from bandstand.runners.base import Array, RunnerInfo
 from bandstand.runners.checks import GraphTensor, check_batch, check_graph, own_outputs
+from bandstand.runners.denormals import denormals_are_zero
 from bandstand.runners.mapped_weights import map_weights
 from bandstand.runners.rows import one_by_one
 
@@ -103,12 +104,14 @@ class OpenVinoRunner:
         """Compute the outputs; the caller holds the lock."""
         front_end_outputs: Any = {}
         if self._front_end is not None:
-            front_end_outputs = self._front_end.infer(batch, share_inputs=True)
+            with denormals_are_zero():
+                front_end_outputs = self._front_end.infer(batch, share_inputs=True)
         inputs = {
             name: batch[name] if name in batch else front_end_outputs[name]
             for name in self._input_names
         }
-        results = self._request.infer(inputs, share_inputs=True)  # the outputs are copied
+        with denormals_are_zero():
+            results = self._request.infer(inputs, share_inputs=True)  # the outputs are copied
         return {tensor.name: results[tensor.name] for tensor in self._card.outputs}
 
     def close(self) -> None:
@@ -125,8 +128,10 @@ def _request(core: Any, model: Any, threads: int, precision: str) -> Any:
         "NUM_STREAMS": 1,
         # Pinned threads of several models would all use the first cores.
         "ENABLE_CPU_PINNING": False,
+        "CPU_DENORMALS_OPTIMIZATION": True,  # in its own threads
     }
-    return core.compile_model(model, "CPU", properties).create_infer_request()
+    with denormals_are_zero():
+        return core.compile_model(model, "CPU", properties).create_infer_request()
 
 
 def _take_single_rows(*models: Any) -> None:

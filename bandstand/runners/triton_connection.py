@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Any
 
 from bandstand.errors import (
     BandstandError,
     DeadlineExceededError,
+    ModelControlOffError,
     ModelMismatchError,
     ModelNotInstalledError,
     UnavailableError,
 )
 from bandstand.runners.repetition import PAUSES_SECONDS, RETRY_AFTER_SECONDS
 from bandstand.telemetry import RETRIES
+from bandstand_client.triton_control import GRPC_HEADER, REFUSAL
 
 _NAME = "triton"
+# Calls that need no key, so that none is sent with them.
+_FOR_EVERYBODY = frozenset({"ModelInfer", "ModelMetadata", "ServerMetadata"})
 # The deadline of calls other than inference.
 _CONTROL_SECONDS = 5.0
 # The deadline of loading a model, which may include building an engine.
@@ -72,16 +77,25 @@ class TritonConnection:
         url: `host:port` of the server's gRPC service, or `unix:…`.
         channels: number of connections; calls use them in turn.
         deadline_seconds: the deadline of one inference with its repetitions.
+        control_key: of a server that protects its model control and shared memory.
 
     Raises:
         UnavailableError: the client's package is not installed.
     """
 
-    def __init__(self, url: str, *, channels: int, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        channels: int,
+        deadline_seconds: float,
+        control_key: str | None = None,
+    ) -> None:
         self.url = url
         self.messages = protocol()
         self._count = channels
         self._deadline = deadline_seconds
+        self._control = ((GRPC_HEADER, control_key),) if control_key else None
         self._channels: list[Any] = []
         self._stubs: list[Any] = []
         self._calls = 0
@@ -114,20 +128,41 @@ class TritonConnection:
         answer = await self._call("ServerMetadata", self.messages.ServerMetadataRequest())
         return str(answer.version)
 
-    async def ready_versions(self) -> dict[str, int]:
-        """Return the newest ready version of each model that has one."""
+    async def ready_versions(self, names: Collection[str]) -> dict[str, int]:
+        """Return the newest ready version of each model that has one.
+
+        Args:
+            names: of the models to ask for one by one, if the server lists them for its key only.
+        """
         request = self.messages.RepositoryIndexRequest(ready=True)
+        try:
+            index = await self._call("RepositoryIndex", request)
+        except ModelControlOffError:
+            return await self._ready_versions_of(names)
         newest: dict[str, int] = {}
-        for entry in (await self._call("RepositoryIndex", request)).models:
+        for entry in index.models:
             if entry.version.isdigit():
                 newest[entry.name] = max(int(entry.version), newest.get(entry.name, 0))
         return newest
+
+    async def _ready_versions_of(self, names: Collection[str]) -> dict[str, int]:
+        newest: dict[str, int] = {}
+        for name in names:
+            try:
+                answer = await self._call(
+                    "ModelMetadata", self.messages.ModelMetadataRequest(name=name)
+                )
+            except BandstandError:
+                continue  # it is not loaded; whether the server is there, another call finds out
+            newest[name] = max(map(int, answer.versions), default=0)
+        return {name: version for name, version in newest.items() if version}
 
     async def load(self, model: str) -> None:
         """Make the server load a model, or read its configuration and versions again.
 
         Raises:
             ModelMismatchError: it cannot be loaded; the previous versions are still served.
+            ModelControlOffError: the server has another key.
         """
         request = self.messages.RepositoryModelLoadRequest(model_name=model)
         try:
@@ -136,7 +171,11 @@ class TritonConnection:
             raise ModelMismatchError(error.message) from error
 
     async def unload(self, model: str) -> None:
-        """Make the server refuse new requests for a model, and unload it after those in flight."""
+        """Make the server refuse new requests for a model, and unload it after those in flight.
+
+        Raises:
+            ModelControlOffError: the server has another key.
+        """
         request = self.messages.RepositoryModelUnloadRequest(model_name=model)
         await self._call("RepositoryModelUnload", request, _LOAD_SECONDS)
 
@@ -170,8 +209,9 @@ class TritonConnection:
             self._open()
         self._calls += 1
         stub = self._stubs[self._calls % self._count]
+        metadata = None if method in _FOR_EVERYBODY else self._control
         try:
-            return await getattr(stub, method)(request, timeout=seconds)
+            return await getattr(stub, method)(request, timeout=seconds, metadata=metadata)
         except AioRpcError as error:
             raise self._refusal(error) from error
 
@@ -187,6 +227,11 @@ class TritonConnection:
     def _refusal(self, error: Any) -> BandstandError:
         """Return the error of a failed call."""
         code, details = error.code().name, error.details() or ""
+        if REFUSAL in details:  # its code is UNAVAILABLE
+            return ModelControlOffError(
+                f"Triton at {self.url} changes models and shares memory only for its key: the "
+                "BANDSTAND_ADMIN_KEY of the gateway must be that of the Triton server"
+            )
         if code in ("UNAVAILABLE", "CANCELLED"):  # the server cancels calls when it stops
             return UnavailableError(
                 f"Triton at {self.url} is not available", retry_after=RETRY_AFTER_SECONDS

@@ -103,10 +103,11 @@ def may_share(mode: SharedMemoryMode, url: str) -> bool:
     """Return whether to try shared memory; `auto`: if the address is on this host."""
     if mode == "off" or not _FOLDER.is_dir():
         return False
-    return mode == "on" or _is_this_host(url)
+    return mode == "on" or is_this_host(url)
 
 
-def _is_this_host(url: str) -> bool:
+def is_this_host(url: str) -> bool:
+    """Return whether only this host reaches an address, `host:port` or `unix:…`."""
     if url.startswith("unix:"):
         return True
     host = url.rpartition(":")[0].strip("[]")

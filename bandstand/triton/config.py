@@ -15,7 +15,7 @@ from bandstand.errors import (
 )
 from bandstand.models.card import Card, Tensor
 from bandstand.models.repository import ModelRepository
-from bandstand.models.staging import staged
+from bandstand.models.staging import staged, writing
 from bandstand.triton.audio_models import AUDIO_MODELS, AudioModelLayout
 from bandstand.triton.load_rules import ONE_BY_ONE
 
@@ -112,7 +112,7 @@ def write_configs(repository: ModelRepository) -> tuple[str, ...]:
     names = {name for name in left.union(repository.names()) if write_config(repository, name)}
     for name, layout in AUDIO_MODELS.items():
         files = {CONFIG_FILE: to_text(audio_model_config(layout)), "1/model.py": layout.code}
-        _write(repository.root / name, files)
+        _write(repository.root, name, files)
     return tuple(sorted(names | AUDIO_MODELS.keys()))
 
 
@@ -130,20 +130,19 @@ def choose_version(repository: ModelRepository, name: str, version: int | None) 
 def write_config(repository: ModelRepository, name: str) -> bool:
     """Write one model's config, or delete it if no version is installed; return whether one exists.
 
-    Files are replaced atomically, and only if they change. The config of a broken model does not
-    change; requests for that model get its error.
+    Files are replaced atomically, and only if they change, under the lock of the repository's
+    writers: these delete staged files of others. The config of a broken model does not change;
+    requests for that model get its error.
 
     Raises:
-        RepositoryError: the disk is full or not writable.
+        RepositoryError: the disk is full or not writable, or other writers never finished.
     """
     directory = repository.root / name
     repository.copy_up(name)
     if not repository.versions(name):
-        if _is_of_card(directory / CONFIG_FILE):
-            for filename in (CONFIG_FILE, LABEL_FILE):
-                (directory / filename).unlink(missing_ok=True)
-        with suppress(OSError):  # it does not exist, or contains other files
-            directory.rmdir()
+        if _is_of_card(directory / CONFIG_FILE) or _is_empty(directory):
+            with writing(repository.root, f"could not delete Triton's config in {directory}"):
+                return _delete(repository, name)
         return False
     try:
         card, pinned = repository.serving(name).card(), repository.pinned(name)
@@ -151,7 +150,7 @@ def write_config(repository: ModelRepository, name: str) -> bool:
         return True
     files = {CONFIG_FILE: to_text(card_config(card, pinned))}
     files[LABEL_FILE] = "".join(f"{label}\n" for label in card.labels)
-    _write(directory, files)
+    _write(repository.root, name, files)
     return True
 
 
@@ -164,18 +163,45 @@ def _is_of_card(path: Path) -> bool:
     return False
 
 
-def _write(directory: Path, files: Mapping[str, str]) -> None:
+def _is_empty(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
+
+
+def _delete(repository: ModelRepository, name: str) -> bool:
+    """Delete a config, unless a version was installed meanwhile; return whether one was."""
+    directory = repository.root / name
+    if repository.versions(name):
+        return True
+    for filename in (CONFIG_FILE, LABEL_FILE):
+        (directory / filename).unlink(missing_ok=True)
+    with suppress(OSError):  # it contains other files
+        directory.rmdir()
+    return False
+
+
+def _write(root: Path, name: str, files: Mapping[str, str]) -> None:
+    """Write the files of a model that differ; a repository with the right ones is only read."""
+    failure = f"could not write Triton's config in {root / name}"
     try:
-        for filename, content in files.items():
-            _replace(directory / filename, content)
+        changed = {
+            root / name / filename: content
+            for filename, content in files.items()
+            if not _has(root / name / filename, content)
+        }
     except OSError as error:
-        raise RepositoryError(f"could not write Triton's config in {directory}: {error}") from error
+        raise RepositoryError(f"{failure}: {error}") from error
+    if changed:
+        with writing(root, failure):
+            for path, content in changed.items():
+                _replace(path, content)
+
+
+def _has(path: Path, content: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == content
 
 
 def _replace(path: Path, content: str) -> None:
     """Write a file atomically: a reader sees the old content or the new."""
-    if path.is_file() and path.read_text(encoding="utf-8") == content:
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     written = staged(path)
     try:

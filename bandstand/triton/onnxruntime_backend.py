@@ -18,6 +18,7 @@ from bandstand.models.installed import MODEL_FILE
 from bandstand.runners.base import Array
 from bandstand.runners.checks import GraphTensor
 from bandstand.runners.cores import available_cores
+from bandstand.runners.denormals import denormals_are_zero
 from bandstand.runners.rows import one_by_one
 from bandstand.triton.load_rules import ONE_BY_ONE, TYPES, refusal
 from bandstand.triton.stub import pb_utils
@@ -36,9 +37,10 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         path = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or MODEL_FILE)
         try:
-            session = onnxruntime.InferenceSession(
-                str(path), _options(config), providers=["CPUExecutionProvider"]
-            )
+            with denormals_are_zero():
+                session = onnxruntime.InferenceSession(
+                    str(path), _options(config), providers=["CPUExecutionProvider"]
+                )
         except Exception as error:  # its errors share no base
             raise pb_utils.TritonModelException(f"onnx runtime error: {error}") from error
         inputs, outputs = _tensors(session.get_inputs()), _tensors(session.get_outputs())
@@ -93,7 +95,8 @@ class TritonPythonModel:
         return one_by_one(self._compute, batch) if self._one_by_one else self._compute(batch)
 
     def _compute(self, batch: Mapping[str, Array]) -> Batch:
-        values = self._session.run(self._outputs, dict(batch))
+        with denormals_are_zero():
+            values = self._session.run(self._outputs, dict(batch))
         return dict(zip(self._outputs, values, strict=True))
 
     def _response(self, request: Any, outcome: Batch | Exception) -> Any:
@@ -107,7 +110,10 @@ class TritonPythonModel:
 
 
 def _options(config: Mapping[str, Any]) -> Any:
-    """Return the session's options: the native backend's, except that threads do not spin."""
+    """Return the session's options: the native backend's, but threads do not spin.
+
+    And denormal numbers are zero, for which the native backend has no parameter.
+    """
     parameters = _parameters(config)
     options = onnxruntime.SessionOptions()
     threads = int(parameters.get("intra_op_thread_count", 0)) or available_cores()
@@ -118,6 +124,7 @@ def _options(config: Mapping[str, Any]) -> Any:
     options.graph_optimization_level = getattr(levels, _LEVELS.get(int(level), "ORT_ENABLE_ALL"))
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
 
 

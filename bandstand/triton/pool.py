@@ -28,8 +28,8 @@ class TritonPool(ModelPool):
     """The models of a Triton server.
 
     A lookup sends no request. `served` has the models that were ready at the last `refresh`. To
-    load and unload, the server must run with `--model-control-mode=explicit` and read the
-    repository's folder.
+    load and unload, the server must run with `--model-control-mode=explicit`, read the repository's
+    folder, and have the same administrator's key, which shared memory needs too.
 
     Args:
         settings: the address of the server, deadline and channels.
@@ -42,6 +42,7 @@ class TritonPool(ModelPool):
             settings.triton_url,
             channels=settings.triton_channels,
             deadline_seconds=settings.request_deadline_seconds,
+            control_key=settings.triton_control_key(),
         )
         shares = may_share(settings.triton_shared_memory, settings.triton_url)
         self._memory = SharedMemory(self._connection, enabled=shares)
@@ -106,7 +107,7 @@ class TritonPool(ModelPool):
             UnavailableError: the server is not available; `served` is then empty.
         """
         try:
-            ready = await self._connection.ready_versions()
+            ready = await self._connection.ready_versions(tuple(self._catalogue))
             runtime = f"triton {await self._connection.server_version()}"
         except BandstandError:
             self._served = {}

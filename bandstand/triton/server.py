@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ from bandstand.triton import guardian
 from bandstand.triton.audio_models import AUDIO_MODELS
 from bandstand.triton.config import write_configs
 from bandstand.triton.environment import Environment, prepare_environment
+from bandstand_client.triton_control import HEADER
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 
@@ -47,6 +49,8 @@ _LAST_COMPLAINTS = 6
 _POLL_SECONDS = 5
 _LISTENS = "Started HTTPService"
 _STILL_ANSWERS = ("READY", "UNLOADING")
+_FOR_THE_KEY = "model-repository,shared-memory,trace,logging"
+"""Triton's names of what needs the key: all that changes the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,15 @@ class ModelState:
 
 
 class TritonServer:
-    """A running server; `running_server` starts and stops one."""
+    """A running server; `running_server` starts and stops one.
+
+    Attributes:
+        options: how it was started.
+        control_key: what its clients have to send to change its models or to register shared
+            memory: derived from the settings' `admin_key`, else drawn for this start.
+        log: its log.
+        process: the server itself.
+    """
 
     def __init__(
         self, options: ServerOptions, environment: Environment, settings: Settings
@@ -102,6 +114,7 @@ class TritonServer:
             UnavailableError: it cannot be started.
         """
         self.options = options
+        self.control_key = settings.triton_control_key() or secrets.token_hex(32)
         for port in (options.http_port, options.grpc_port, options.metrics_port):
             _check_free(options.host, port)
         self._folder = Path(tempfile.mkdtemp(prefix="bandstand-triton-"))
@@ -111,6 +124,7 @@ class TritonServer:
         _lay_out(self._folder, environment)
         variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
         variables |= {"OMP_NUM_THREADS": "1", **settings.as_environment(), **environment.variables}
+        variables.pop("BANDSTAND_ADMIN_KEY", None)  # its models have no use for it
         try:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(  # noqa: S603 (our own command)
@@ -175,7 +189,7 @@ class TritonServer:
             UnavailableError: the server does not answer.
         """
         try:
-            answer = httpx.post(f"{self.http_url}/v2/repository/index", json={}, trust_env=False)
+            answer = self._post("index")
             answer.raise_for_status()
             entries = answer.json()
         except (httpx.HTTPError, ValueError) as error:
@@ -227,12 +241,21 @@ class TritonServer:
             return
         deadline = time.monotonic() + _DRAIN_SECONDS
         for name in AUDIO_MODELS:
-            url = f"{self.http_url}/v2/repository/models/{name}/unload"
-            httpx.post(url, json={}, timeout=_DRAIN_SECONDS, trust_env=False)
+            self._post(f"models/{name}/unload", seconds=_DRAIN_SECONDS)
         while time.monotonic() < deadline and self.process.poll() is None:
             if not any(m.name in AUDIO_MODELS and m.state in _STILL_ANSWERS for m in self.models()):
                 return
             time.sleep(_LOOK_SECONDS)
+
+    def _post(self, what: str, *, seconds: float = 5.0) -> httpx.Response:
+        """Call Triton's repository API with the server's key."""
+        return httpx.post(
+            f"{self.http_url}/v2/repository/{what}",
+            json={},
+            headers={HEADER: self.control_key},
+            timeout=seconds,
+            trust_env=False,
+        )
 
     def _answers(self) -> bool:
         if _LISTENS not in self._log_text():  # otherwise the answer can be another server's
@@ -265,7 +288,7 @@ class TritonServer:
         }
         if asked.response_cache_bytes:
             flags["cache-directory"] = environment.caches
-        command = [str(environment.server), *as_arguments(flags)]
+        command = [str(environment.server), *as_arguments(flags), *control_flags(self.control_key)]
         for backend in ("python", "onnxruntime"):
             prefix = f"shm-region-prefix-name={self._shared_prefix}"
             command.append(f"--backend-config={backend},{prefix}")
@@ -290,6 +313,14 @@ def serving_flags(options: ServerOptions) -> dict[str, object]:
     if options.rate_limit:
         flags["rate-limit"] = "execution_count"
     return flags
+
+
+def control_flags(key: str) -> list[str]:
+    """Return the arguments with which the server changes only for clients that send a key."""
+    return [
+        f"--{flag}={_FOR_THE_KEY}:{HEADER}={key}"
+        for flag in ("grpc-restricted-protocol", "http-restricted-api")
+    ]
 
 
 def as_arguments(flags: Mapping[str, object]) -> list[str]:

@@ -30,6 +30,7 @@ from bandstand_client.grpc_transport import (
     MAX_UPLOAD_BYTES,
     GrpcOptions,
     Tls,
+    for_administrators,
     infer_options,
     load_library,
     triton_errors,
@@ -55,7 +56,8 @@ class BandstandGrpc(Operations):
         url: host:port of the server's gRPC service.
         timeout: seconds for a whole call, or `Timeouts` for its parts.
         retries: tries after the first, for calls without an answer (`RetryPolicy`).
-        api_key: sent as a bearer token, for a proxy that needs one; it appears in no repr.
+        api_key: sent as a bearer token, for a proxy that needs one; the administrator's key also
+            lets the server change models. It appears in no repr.
         tls: the certificates; None: no encryption.
         max_upload_bytes: the server's limit; the client refuses more.
 
@@ -123,7 +125,7 @@ class BandstandGrpc(Operations):
         return self._infer(kserve.arrays(model, inputs, version))
 
     def models(self) -> ModelIndex:
-        """List the models of the server's repository, loaded or not."""
+        """List the models of the server's repository, loaded or not; for its administrator."""
         return self._repeated(self._index)
 
     def load_model(self, name: str) -> None:
@@ -139,7 +141,10 @@ class BandstandGrpc(Operations):
         self._repeated(lambda options: self._triton.unload_model(name, **options))
 
     def health(self) -> Health:
-        """Return the state of the server and its version, also while it is not ready."""
+        """Return the state of the server and its version, also while it is not ready.
+
+        The checks of its models need the administrator's key; without it there are none.
+        """
         return self._repeated(self._health)
 
     def wait_ready(self, timeout: float = 60.0) -> Health:
@@ -171,7 +176,9 @@ class BandstandGrpc(Operations):
     def _health(self, options: dict[str, Any]) -> Health:
         ready = self._triton.is_server_ready(**options)
         version = self._triton.get_server_metadata(**options).version
-        return kserve.read_health(ready, version, self._index(options))
+        with for_administrators(options):
+            return kserve.read_health(ready, version, self._index(options))
+        return kserve.read_health(ready, version, ModelIndex(()))
 
     def _repeated(
         self,
@@ -252,7 +259,7 @@ class AsyncBandstandGrpc(Operations):
         return await self._infer(kserve.arrays(model, inputs, version))
 
     async def models(self) -> ModelIndex:
-        """List the models of the server's repository, loaded or not."""
+        """List the models of the server's repository, loaded or not; for its administrator."""
         return await self._repeated(self._index)
 
     async def load_model(self, name: str) -> None:
@@ -264,7 +271,10 @@ class AsyncBandstandGrpc(Operations):
         await self._repeated(lambda options: self._triton.unload_model(name, **options))
 
     async def health(self) -> Health:
-        """Return the state of the server and its version, also while it is not ready."""
+        """Return the state of the server and its version, also while it is not ready.
+
+        The checks of its models need the administrator's key; without it there are none.
+        """
         return await self._repeated(self._health)
 
     async def wait_ready(self, timeout: float = 60.0) -> Health:  # noqa: ASYNC109
@@ -296,7 +306,9 @@ class AsyncBandstandGrpc(Operations):
     async def _health(self, options: dict[str, Any]) -> Health:
         ready = await self._triton.is_server_ready(**options)
         version = (await self._triton.get_server_metadata(**options)).version
-        return kserve.read_health(ready, version, await self._index(options))
+        with for_administrators(options):
+            return kserve.read_health(ready, version, await self._index(options))
+        return kserve.read_health(ready, version, ModelIndex(()))
 
     async def _repeated(
         self,

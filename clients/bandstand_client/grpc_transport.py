@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bandstand_client.errors import TooLargeError
+from bandstand_client.errors import AuthenticationError, TooLargeError
 from bandstand_client.keys import authorization
 from bandstand_client.kserve import InferCall, error_of
 from bandstand_client.policy import Timeouts
+from bandstand_client.triton_control import GRPC_HEADER, control_key
 
 MAX_UPLOAD_BYTES = 64 * 1024 * 1024
 """The server's default limit (`BANDSTAND_MAX_UPLOAD_BYTES`)."""
@@ -42,7 +43,8 @@ class GrpcOptions:
     Attributes:
         url: host:port, without a scheme.
         tls: None: no encryption.
-        api_key: sent as a bearer token; it appears in no repr and no log.
+        api_key: sent as a bearer token, and as the key for Triton that is derived from it; it
+            appears in no repr and no log.
         max_upload_bytes: most bytes of audio in one call.
 
     Raises:
@@ -90,6 +92,7 @@ class GrpcOptions:
         headers = {"x-request-id": request_id}
         if self.api_key is not None:
             headers["authorization"] = authorization(self.api_key)
+            headers[GRPC_HEADER] = control_key(self.api_key)
         return headers
 
     def check_size(self, content: bytes) -> bytes:
@@ -151,3 +154,14 @@ def triton_errors(request_id: str) -> Iterator[None]:
         yield
     except InferenceServerException as error:
         raise error_of(str(error.message()), error.status(), request_id) from error
+
+
+@contextmanager
+def for_administrators(options: Mapping[str, Any]) -> Iterator[None]:
+    """Leave the block if the server refuses it because the key is not its administrator's.
+
+    Args:
+        options: of the call: `headers` and `client_timeout`.
+    """
+    with suppress(AuthenticationError), triton_errors(options["headers"]["x-request-id"]):
+        yield

@@ -23,6 +23,7 @@ from bandstand_client.errors import (
     error_class,
 )
 from bandstand_client.reading import read
+from bandstand_client.triton_control import REFUSAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,6 +151,8 @@ def error_of(message: str, status: str | None, request_id: str) -> BandstandClie
             typed[3].strip(), status=code, error_type=typed[2], request_id=request_id
         )
     name = (status or "").rpartition(".")[2]
+    if REFUSAL in message:  # its code is that of a server that cannot be reached
+        message, name = "the server does this only for its administrator", "PERMISSION_DENIED"
     if name in ("UNAVAILABLE", "CANCELLED"):
         return UnavailableError(message, error_type="connection_failed", request_id=request_id)
     if name == "DEADLINE_EXCEEDED":

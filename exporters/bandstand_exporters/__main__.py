@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +36,10 @@ def export(
     ] = REPOSITORY,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="Source of the checkpoint, instead of the card's."),
+        typer.Option(
+            metavar="URI",
+            help="Source of the checkpoint, instead of the card's; -: a line of standard input.",
+        ),
     ] = None,
     revision: Annotated[
         str | None,
@@ -60,6 +64,8 @@ def export(
         catalogue = Catalogue.from_settings(settings)
         card = catalogue.installable(name)
         source = card.source
+        if checkpoint == "-":  # every user of the machine can read the arguments of its processes
+            checkpoint = sys.stdin.readline().strip()
         if checkpoint is not None:
             source = moved(source, checkpoint, revision)
         if sha256 is not None:

@@ -26,7 +26,9 @@ from bandstand.models.installed import MODEL_FILE, REPORT_FILE
 from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository
 from bandstand.models.source import SourceCache, sha256_of, source_files, source_sha256
+from bandstand.runners.denormals import denormals_are_zero
 from bandstand_exporters.cut import has_host_form, prove_cut, write_host_form
+from bandstand_exporters.denormals import prove_zeros, zero_denormals
 from bandstand_exporters.precision import lower, lowered_card
 from bandstand_exporters.proof import Proof, prove
 from bandstand_exporters.source_model import Exporter
@@ -42,6 +44,7 @@ class Report:
 
     Attributes:
         card: its name.
+        source_uri: where the checkpoint is from, without credentials.
         created: date and time, UTC, ISO 8601.
         source_sha256: of the checkpoint it was made from.
         model_sha256: of the ONNX file, followed by the file of weights where there is one:
@@ -50,6 +53,8 @@ class Report:
         examples: description of the inputs of the proof.
         framework: of the checkpoint, for the comparison.
         precision: of the weights.
+        denormals_zeroed: how many weights of the checkpoint are denormal numbers; they are zero in
+            the graph.
         versions: of Python and the packages.
         peak_memory_bytes: largest memory of the exporting process.
     """
@@ -64,6 +69,7 @@ class Report:
     examples: str
     framework: str
     precision: WeightPrecision
+    denormals_zeroed: int
     versions: dict[str, str]
     export_seconds: float
     proof_seconds: float
@@ -96,8 +102,8 @@ def export(
 
     Args:
         card: of the model.
-        repository: receives the new version; its card has the checkpoint's labels and the tolerance
-            of its precision.
+        repository: receives the new version; its card has the checkpoint's labels, the tolerance
+            of its precision, and the address of its source without credentials.
         cache: of checkpoints.
         checkpoint: its source, instead of the card's.
         precision: of the weights; a smaller one has a larger tolerance.
@@ -127,25 +133,30 @@ def export(
         with _timed() as export_seconds, _disk_needed(directory):
             source.write_onnx(model_path)
             remove_traces(model_path)
+            zeroed = zero_denormals(model_path)
             if host_form:  # before the proof, which uses the installed files
                 files |= write_host_form(card, model_path)
         on_step("proving it against its source")
         with _timed() as proof_seconds:
-            proof = prove(card, model_path, source, examples.inputs)
-            if host_form:
-                prove_cut(card, model_path, source, examples.inputs)
+            if zeroed:
+                prove_zeros(card, model_path, source, examples.inputs)
+            with denormals_are_zero():
+                proof = prove(card, model_path, source, examples.inputs)
+                if host_form:
+                    prove_cut(card, model_path, source, examples.inputs)
         if precision != "fp32":
             on_step(f"lowering it to {precision}, and proving that")
             with _disk_needed(directory):
                 lower(model_path, precision)
-            logits = source.run(examples.inputs)[card.outputs[0].name]
-            card = lowered_card(card, precision, float(np.abs(logits).max()))
-            proof = prove(card, model_path, source, examples.inputs)
+            with denormals_are_zero():
+                logits = source.run(examples.inputs)[card.outputs[0].name]
+                card = lowered_card(card, precision, float(np.abs(logits).max()))
+                proof = prove(card, model_path, source, examples.inputs)
         seen = source_sha256(checkpoint, path)
         report = Report(
             card=card.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            source_uri=card.source.uri if seen == card.source.sha256 else checkpoint.uri,
+            source_uri=(card.source if seen == card.source.sha256 else checkpoint).shown,
             source_sha256=seen,
             source_bytes=sum(file.stat().st_size for file in source_files(checkpoint, path)),
             model_sha256=sha256_of(*model_files(model_path)),
@@ -153,6 +164,7 @@ def export(
             examples=examples.description,
             framework=source.framework,
             precision=precision,
+            denormals_zeroed=zeroed,
             versions=_versions(),
             export_seconds=export_seconds[0],
             proof_seconds=proof_seconds[0],
@@ -161,7 +173,8 @@ def export(
         )
         on_step("installing it")
         files |= {MODEL_FILE: model_path, REPORT_FILE: report.to_json()}
-        installed = repository.install(card, files)
+        public = card.model_copy(update={"source": card.source.without_credentials()})
+        installed = repository.install(public, files)
         if find_spec("tritonclient") is not None:  # else `bandstand triton` does it
             from bandstand.triton.config import write_config
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -11,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bandstand.errors import CheckpointError
+from bandstand_exporters.keras_description import check_layer, check_option
 
-LAYERS = {
-    *("InputLayer", "Conv2D", "MaxPooling2D", "AveragePooling2D", "BatchNormalization"),
-    *("Activation", "Flatten", "Dense", "Dropout", "GlobalAveragePooling2D"),
-}
-"""Allowed layers; `Lambda`, which contains code, is not allowed."""
-ACTIVATIONS = {"relu", "elu", "tanh", "sigmoid", "softmax", "linear"}
 LARGEST_CONFIG_BYTES = 1024 * 1024
+_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +37,16 @@ def read_metadata(path: Path) -> SequentialMetadata:
     """Read the metadata of a checkpoint's network, without Keras and without executing code.
 
     Raises:
-        CheckpointError: not a Keras checkpoint, damaged, not a sequence of `LAYERS`, or with code.
+        CheckpointError: not a Keras checkpoint, damaged, or not a sequence of the layers that
+            `keras_description` allows.
     """
     try:
         config = _read_config(path)
-        if config["class_name"] != "Sequential":
-            raise CheckpointError(f"{path.name} is a {config['class_name']}, no Sequential")
+        kind = config.get("registered_name") or config["class_name"]
+        if kind != "Sequential" or config["class_name"] != kind:
+            raise CheckpointError(f"{path.name} is a {kind}, no Sequential")
         layers = config["config"]["layers"]
-        for layer in layers:
-            _check_layer(path, layer)
+        _check(path, config["config"])
         first, last = layers[0]["config"], layers[-1]["config"]
         shape = first.get("batch_shape") or first["batch_input_shape"]
         return SequentialMetadata(
@@ -72,17 +70,20 @@ def load_sequential(path: Path) -> Any:
     import keras
 
     try:
-        with warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
             # Keras' advice to the author of the model.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`", UserWarning)
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            # Keras decides by the suffix what kind of file it is: it must be what was checked.
+            named = Path(directory) / f"checkpoint{_suffix(path)}"
+            named.symlink_to(path.resolve())
+            return keras.saving.load_model(named, compile=False, safe_mode=True)
     except Exception as error:  # its errors share no base
         raise CheckpointError(f"{path.name}: Keras cannot load it: {error}") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the JSON that describes the network."""
-    if zipfile.is_zipfile(path):
+    if _suffix(path) == ".keras":
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("config.json")
             if info.file_size > LARGEST_CONFIG_BYTES:
@@ -94,6 +95,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         try:
             with h5py.File(path) as file:
                 text = file.attrs["model_config"]
+            if len(text) > LARGEST_CONFIG_BYTES:
+                raise CheckpointError(f"{path.name}: model_config has {len(text)} bytes")
         except OSError as error:
             raise CheckpointError(
                 f"{path.name} is no whole Keras checkpoint (.h5 or .keras): {error}"
@@ -104,14 +107,26 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_layer(path: Path, layer: dict[str, Any]) -> None:
-    kind, module = layer["class_name"], layer.get("module")
-    if kind not in LAYERS or module not in (None, "keras.layers"):
-        raise CheckpointError(
-            f"{path.name}: a layer {module or 'keras.layers'}.{kind} is not allowed here, only "
-            f"{', '.join(sorted(LAYERS))}"
-        )
-    activation = layer["config"].get("activation", "linear")
-    # Code comes as an object, not as a name.
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise CheckpointError(f"{path.name}: the activation {activation!r} is not allowed here")
+def _suffix(path: Path) -> str:
+    """Return the suffix of a file's kind by its first bytes, which only one kind can have.
+
+    A file can be an HDF5 file with a zip archive at its end, which a name decides between.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_HDF5))
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    return ".keras" if head.startswith(_ZIP) and zipfile.is_zipfile(path) else ".h5"
+
+
+def _check(path: Path, network: dict[str, Any]) -> None:
+    """Compare the description of a sequence with what is allowed."""
+    try:
+        for name, value in network.items():
+            if name != "layers":
+                check_option(name, value)
+        for layer in network["layers"]:
+            check_layer(layer)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error.message}") from error

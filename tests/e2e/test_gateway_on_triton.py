@@ -18,10 +18,12 @@ from bandstand.triton.server import TritonServer
 from bandstand_bentos.wiring import GATEWAY, PREPROCESSOR
 from bandstand_client.errors import RefusedError, ServerError
 from bandstand_client.http import Bandstand
+from bandstand_client.triton_control import HEADER
 from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import Server, serving
 from tests.triton_serving import (
+    ADMIN_KEY,
     EMBEDDED,
     WAVEFORM_MODEL,
     embedded_repository,
@@ -29,7 +31,7 @@ from tests.triton_serving import (
     triton_serving,
 )
 
-KEY = "the-administrators-key"
+KEY = ADMIN_KEY
 FOLLOWS_WITHIN_SECONDS = 10.0
 MODELS = (EMBEDDED, WAVEFORM_MODEL)
 
@@ -60,7 +62,9 @@ def gateway(
         admin_key=KEY,
     ) as running:
         yield running
-    shared = httpx.get(f"{triton.http_url}/v2/systemsharedmemory/status").json()
+    shared = httpx.get(
+        f"{triton.http_url}/v2/systemsharedmemory/status", headers={HEADER: triton.control_key}
+    ).json()
     assert shared == [], "a gateway that stops takes its memory back"
 
 
@@ -168,7 +172,9 @@ def test_the_listing_says_what_triton_serves(client: Bandstand) -> None:
 async def test_models_come_and_go_with_triton(
     client: Bandstand, triton: TritonServer, repository: ModelRepository
 ) -> None:
-    connection = TritonConnection(triton.grpc_address, channels=1, deadline_seconds=30)
+    connection = TritonConnection(
+        triton.grpc_address, channels=1, deadline_seconds=30, control_key=triton.control_key
+    )
     await connection.unload(WAVEFORM_MODEL)
     with pytest.raises(RefusedError) as caught:
         client.classify(tone(1.0), model_name=WAVEFORM_MODEL)

@@ -20,7 +20,7 @@ from bandstand_client.http import Bandstand
 from harness.cards import get_card
 from harness.recordings import tone
 from harness.serving import free_port
-from tests.triton_serving import halted
+from tests.triton_serving import ADMIN_KEY, halted
 
 ROW = {"features": np.zeros((1, len(FEATURE_NAMES)), np.float32)}
 
@@ -31,7 +31,7 @@ def sample(samples_dir: Path) -> Path:
 
 
 def test_every_call_is_answered(triton_server: TritonServer, sample: Path) -> None:
-    with BandstandGrpc(triton_server.grpc_address) as client:
+    with BandstandGrpc(triton_server.grpc_address, api_key=ADMIN_KEY) as client:
         assert client.wait_ready().status == "ok"
         assert client.health().checks[DEFAULT_MODEL] == "ok"
         genre = client.classify(sample, model_name=DEFAULT_MODEL, top_k=2)
@@ -96,7 +96,7 @@ def test_what_the_server_would_not_take_is_not_sent(triton_server: TritonServer)
 
 async def test_many_finish_each_with_its_own(triton_server: TritonServer, sample: Path) -> None:
     audios: list[bytes | str | Path] = [sample, b"bad", sample, str(sample), Path("/no/such")]
-    async with AsyncBandstandGrpc(triton_server.grpc_address) as client:
+    async with AsyncBandstandGrpc(triton_server.grpc_address, api_key=ADMIN_KEY) as client:
         assert (await client.wait_ready()).status == "ok"
         results = [pair async for pair in client.classify.many(audios, concurrency=3)]
         assert (await client.analyze_features(sample)).tempo_bpm > 0

@@ -29,7 +29,13 @@ from harness.serving import Server, serving
 from tests.file_server import FileServer
 from tests.file_server import serving as online
 from tests.installed_cards import copied, install
-from tests.triton_serving import AudioClient, bytes_input, embedded_repository, triton_serving
+from tests.triton_serving import (
+    ADMIN_KEY,
+    AudioClient,
+    bytes_input,
+    embedded_repository,
+    triton_serving,
+)
 
 JAMENDO, AST = "tags_jamendo", "instruments_ast"
 MODELS = (JAMENDO, AST)
@@ -270,7 +276,10 @@ def test_the_best_model_that_is_loaded_answers_unless_one_is_named(
         answers = [c.detect_instruments(audio, model_name=model) for c in (http, grpc)]
         return {answer.method for answer in answers}
 
-    with Bandstand(gateway.url) as http, BandstandGrpc(triton.grpc_address) as grpc:
+    with (
+        Bandstand(gateway.url) as http,
+        BandstandGrpc(triton.grpc_address, api_key=ADMIN_KEY) as grpc,
+    ):
         assert methods() == {AST}
         assert methods(JAMENDO) == {JAMENDO}
         grpc.unload_model(AST)

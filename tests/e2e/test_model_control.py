@@ -21,10 +21,10 @@ from bandstand_client.grpc import BandstandGrpc
 from bandstand_client.http import AsyncBandstand, Bandstand
 from harness.cards import get_card
 from harness.serving import Server, serving
-from tests.triton_serving import triton_serving
+from tests.triton_serving import ADMIN_KEY, triton_serving
 
 NAME = "genre_features"
-KEY = "the-administrators-key"
+KEY = ADMIN_KEY
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,9 @@ def triton(repository: ModelRepository) -> Iterator[TritonServer]:
 
 @pytest.fixture
 async def connection(triton: TritonServer) -> AsyncIterator[TritonConnection]:
-    opened = TritonConnection(triton.grpc_address, channels=2, deadline_seconds=30)
+    opened = TritonConnection(
+        triton.grpc_address, channels=2, deadline_seconds=30, control_key=triton.control_key
+    )
     yield opened
     await opened.aclose()
 
@@ -225,14 +227,16 @@ async def test_an_unloaded_model_is_not_installed_and_a_loaded_one_answers(
     with pytest.raises(ModelNotInstalledError):
         await asked.infer(rows(MLP, 1))
     await connection.load("small_mlp")
-    assert (await connection.ready_versions())["small_mlp"] == 1
+    assert (await connection.ready_versions(GRAPHS))["small_mlp"] == 1
     assert (await asked.infer(rows(MLP, 1)))["logits"].shape == (1, 4)
     with pytest.raises(ModelMismatchError):
         await connection.load("absent")
 
 
 async def test_a_server_that_hangs_is_given_up_on_time(triton: TritonServer) -> None:
-    opened = TritonConnection(triton.grpc_address, channels=1, deadline_seconds=0.5)
+    opened = TritonConnection(
+        triton.grpc_address, channels=1, deadline_seconds=0.5, control_key=triton.control_key
+    )
     asked = model(MLP, opened, SharedMemory(opened, enabled=True))
     await asked.infer(rows(MLP, 1))
     with halted(triton), pytest.raises(DeadlineExceededError):

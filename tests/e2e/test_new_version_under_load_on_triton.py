@@ -19,6 +19,7 @@ from bandstand_client.grpc import AsyncBandstandGrpc, BandstandGrpc
 from harness.recordings import tone
 from tests.triton_serving import (
     WAVEFORM_MODEL,
+    control_headers,
     embedded_repository,
     install_waveform_model,
     triton_serving,
@@ -108,14 +109,14 @@ async def load_model(server: TritonServer, repository: ModelRepository) -> None:
     def load() -> None:
         write_configs(repository)
         with InferenceServerClient(server.grpc_address) as client:
-            client.load_model(WAVEFORM_MODEL)
+            client.load_model(WAVEFORM_MODEL, headers=control_headers(server))
 
     await asyncio.to_thread(load)
 
 
 def unload_model(server: TritonServer) -> None:
     with InferenceServerClient(server.grpc_address) as client:
-        client.unload_model(WAVEFORM_MODEL)
+        client.unload_model(WAVEFORM_MODEL, headers=control_headers(server))
 
 
 def scores_of(load: Load) -> dict[int | None, set[str]]:

@@ -29,6 +29,7 @@ from tests.triton_serving import (
     WAVEFORM_MODEL,
     AudioClient,
     bytes_input,
+    control_headers,
     embedded_repository,
     install_waveform_model,
     refused,
@@ -294,10 +295,12 @@ def test_an_ensemble_of_ones_own_and_a_new_version(tmp_path: Path) -> None:
         client = AudioClient(server.grpc_address)
         result = client.infer("logits_of_audio", [bytes_input("audio", [tone(61)], (1,))])
         assert result.as_numpy("logits").shape == (3, 10)
-        a_new_version_answers_and_is_named(client, repository)
+        a_new_version_answers_and_is_named(client, repository, control_headers(server))
 
 
-def a_new_version_answers_and_is_named(client: AudioClient, repository: ModelRepository) -> None:
+def a_new_version_answers_and_is_named(
+    client: AudioClient, repository: ModelRepository, headers: dict[str, str]
+) -> None:
     """Install, load, pin and load again; the answer names the version that gave it."""
 
     def answer() -> tuple[int, dict[str, float]]:
@@ -308,13 +311,13 @@ def a_new_version_answers_and_is_named(client: AudioClient, repository: ModelRep
     install_waveform_model(repository, seed=40)
     assert answer() == (1, first[1]), "installed is not loaded"
     write_configs(repository)
-    client.grpc.load_model(WAVEFORM_MODEL)
+    client.grpc.load_model(WAVEFORM_MODEL, headers=headers)
     second = answer()
     assert second[0] == 2
     assert second[1] != first[1]
     repository.pin(WAVEFORM_MODEL, 1)
     write_configs(repository)
-    client.grpc.load_model(WAVEFORM_MODEL)
+    client.grpc.load_model(WAVEFORM_MODEL, headers=headers)
     assert answer() == first
-    client.grpc.unload_model(WAVEFORM_MODEL)
+    client.grpc.unload_model(WAVEFORM_MODEL, headers=headers)
     assert refused(client, "classify_genre", tone(4), model_name=WAVEFORM_MODEL).status == 409

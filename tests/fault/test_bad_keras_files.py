@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,94 @@ def test_networks_that_are_not_the_cards_are_refused(
     tmp_path: Path, config: Any, words: str
 ) -> None:
     assert words in refused(tmp_path, config)
+
+
+def in_a_layer(**config: Any) -> dict[str, Any]:
+    """A network with a convolution of these options, beside what a real one has."""
+    usual = {
+        "name": "conv2d",
+        "trainable": True,
+        "dtype": {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}},
+        "filters": 4,
+        "kernel_size": [3, 3],
+        "activation": "relu",
+        "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": None}},
+        "bias_initializer": "zeros",
+        "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.01}},
+        "bias_constraint": None,
+    }
+    return sequential(SHAPE, 6, "sigmoid", layer("Conv2D", **usual | config))
+
+
+CODE = {"module": "builtins", "class_name": "function", "config": "exec", "registered_name": "exec"}
+
+
+def test_the_options_of_usual_networks_are_allowed(tmp_path: Path) -> None:
+    path = write_keras(tmp_path / "net.keras", in_a_layer())
+    assert read_metadata(path).units == 6
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (in_a_layer(kernel_initializer=CODE), "builtins.function"),
+        (in_a_layer(kernel_initializer="exec"), "'exec'"),
+        (
+            in_a_layer(bias_initializer={"class_name": "Zeros", "module": "os", "config": {}}),
+            "os.Zeros",
+        ),
+        (
+            in_a_layer(
+                kernel_initializer={
+                    "class_name": "Zeros",
+                    "config": {},
+                    "registered_name": "mine>Zeros",
+                }
+            ),
+            "mine>Zeros",
+        ),
+        (
+            in_a_layer(kernel_initializer={"class_name": "Constant", "config": {"value": CODE}}),
+            "object inside",
+        ),
+        (in_a_layer(kernel_regularizer=CODE), "builtins.function"),
+        (in_a_layer(activity_regularizer={"class_name": "__lambda__", "config": {}}), "__lambda__"),
+        (in_a_layer(bias_constraint=CODE), "builtins.function"),
+        (in_a_layer(dtype={"class_name": "QuantizedDTypePolicy", "config": {}}), "Quantized"),
+        (in_a_layer(filters=CODE), "builtins.function"),
+        (in_a_layer(kernel_size=[3, CODE]), "object in it"),
+        (
+            sequential(
+                SHAPE, 6, "sigmoid", layer("Dropout", rate=0.5) | {"registered_name": "m>D"}
+            ),
+            "m>D",
+        ),
+        (
+            sequential(SHAPE, 6, "sigmoid", layer("Dropout") | {"compile_config": CODE}),
+            "compile_config",
+        ),
+        (fitting(CARD, SHAPE) | {"registered_name": "mine>Sequential"}, "mine>Sequential"),
+    ],
+)
+def test_no_object_of_another_class_is_made(tmp_path: Path, config: Any, words: str) -> None:
+    assert words in refused(tmp_path, config)
+
+
+def test_a_file_of_two_kinds_is_loaded_as_the_kind_that_was_checked(
+    tmp_path: Path,
+) -> None:
+    """An HDF5 file whose network has code in it, with an archive of an allowed one at its end."""
+    path = tmp_path / "net.h5"
+    with h5py.File(path, "w") as file:
+        bad = sequential(SHAPE, 6, "sigmoid", layer("Lambda", function="bytes of code"))
+        file.attrs["model_config"] = json.dumps(bad)
+    harmless = write_keras(tmp_path / "harmless.keras", fitting(CARD, SHAPE))
+    path.write_bytes(path.read_bytes() + harmless.read_bytes())
+    assert zipfile.is_zipfile(path)
+    for name in ("net.h5", "net.keras"):
+        with pytest.raises(CheckpointError, match="Lambda"):
+            read_metadata(path.rename(tmp_path / name))
+        path = tmp_path / name
 
 
 def test_an_h5_is_looked_at_as_well(tmp_path: Path) -> None:

@@ -140,6 +140,10 @@ def triton(
     docker: Annotated[
         bool, typer.Option("--docker", help="Print the commands for NVIDIA's image instead.")
     ] = False,
+    control_key: Annotated[
+        bool,
+        typer.Option("--control-key", help="Print the key for Triton of BANDSTAND_ADMIN_KEY."),
+    ] = False,
 ) -> None:
     """Serve the models with NVIDIA Triton: KServe v2 over gRPC and HTTP, until Ctrl-C.
 
@@ -150,6 +154,9 @@ def triton(
     """
     from bandstand_cli import triton as command
 
+    if control_key:
+        command.show_control_key()
+        return
     options = command.options_for(
         host=host,
         http_port=http_port,
@@ -389,7 +396,8 @@ def models_export(
         str | None,
         typer.Option(
             metavar="PATH|HUB_ID",
-            help="A checkpoint; default: the card's, if it is on this machine.",
+            help="A checkpoint; default: the card's, if it is on this machine; -: its address is a "
+            "line of standard input, where no other user of the machine reads it.",
         ),
     ] = None,
     precision: Annotated[WeightPrecision, typer.Option(help="Precision of the weights.")] = "fp32",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,7 @@ from rich.progress import (
 )
 
 from bandstand.errors import BandstandError, ModelInUseError, ModelMismatchError, SourceError
+from bandstand.models.address import shown_address
 from bandstand.models.card import Card, Source
 from bandstand.models.catalogue import Catalogue
 from bandstand.models.precision import WeightPrecision
@@ -151,8 +152,13 @@ def _installed_already(card: Card, repository: ModelRepository) -> int | None:
 
 
 def _named_source(card: Card, options: ExportOptions) -> Source:
-    """Return the source of `--checkpoint`: a file or folder, a URI, or `owner/name` of the hub."""
+    """Return the source of `--checkpoint`: a file or folder, a URI, or `owner/name` of the hub.
+
+    `-`: it is the next line of standard input.
+    """
     name = options.checkpoint or ""
+    if name == "-":
+        name = sys.stdin.readline().strip()
     revision = None
     if Path(name).exists():
         uri = f"file:{Path(name).resolve()}"
@@ -164,7 +170,7 @@ def _named_source(card: Card, options: ExportOptions) -> Source:
         uri = f"hf://{name}" if names_file else f"hf://{name}/{file}"
     else:
         raise typer.BadParameter(
-            f"{name!r} is not an existing file, a URI, or an owner/name of the hub"
+            f"{shown_address(name)!r} is not an existing file, a URI, or an owner/name of the hub"
         )
     if uri == card.source.uri:
         revision = card.source.revision
@@ -251,11 +257,12 @@ def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
     report = answer["report"]
     worst = max(report["proof"]["source_difference"].values(), key=lambda d: d["tolerance_used"])
     megabytes = report["model_bytes"] / 1e6
+    zeroed = report["denormals_zeroed"]
     typer.echo(
         f"installed {card.name} version {answer['version']} ({megabytes:.1f} MB, {precision}): "
         f"{worst['absolute']:.2g} from {report['framework']} at most, on "
         f"{report['proof']['examples']} examples, {100 * worst['tolerance_used']:.0f} % of what "
-        "is allowed"
+        "is allowed" + (f"; {zeroed} denormal weights are zero in it" if zeroed else "")
     )
 
 
@@ -266,7 +273,8 @@ def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dic
         BandstandError: the exporter's error, or its exit code if it crashed.
     """
     command = [sys.executable, "-P", "-m", "bandstand_exporters", "export", card.name, "--json"]
-    command += ["--checkpoint", source.uri, "--sha256", source.sha256 or ""]
+    # Not as an argument, which every user of the machine can read: it can have credentials in it.
+    command += ["--checkpoint", "-", "--sha256", source.sha256 or ""]
     command += ["--precision", precision]
     if source.revision is not None:
         command += ["--revision", source.revision]
@@ -274,11 +282,15 @@ def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dic
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
         subprocess.Popen(  # noqa: S603 (our own module)
-            command, stdout=subprocess.PIPE, stderr=complaints, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
         ) as process,
     ):
         try:
-            assert process.stdout is not None  # noqa: S101 (it is a pipe)
+            assert process.stdin is not None  # noqa: S101 (both are pipes)
+            assert process.stdout is not None  # noqa: S101
+            with suppress(BrokenPipeError):  # it ended: its exit code and error lines tell why
+                process.stdin.write(f"{source.uri}\n")
+                process.stdin.close()
             for last in _json_lines(process.stdout):
                 if "step" in last:
                     typer.echo(f"{card.name}: {last['step']}", err=True)

@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bandstand.errors import UnavailableError
+from bandstand.errors import ModelControlOffError, UnavailableError
 from bandstand.models.catalogue import Catalogue
 from bandstand.models.repository import ModelRepository
+from bandstand.runners.triton_memory import is_this_host
 from bandstand.settings import get_settings
 from bandstand.triton.config import write_configs
-from bandstand.triton.docker import build_command, dockerfile, run_command
+from bandstand.triton.docker import build_command, dockerfile, key_command, run_command
 from bandstand.triton.environment import prepare_environment
 from bandstand.triton.server import (
     ModelControl,
@@ -72,8 +73,22 @@ def show_docker(options: ServerOptions) -> None:
     write_configs(ModelRepository.over_embedded(options.repository))
     sys.stdout.write(
         f"# 1. Build the image:\n{build_command()} <<'END'\n{dockerfile()}END\n\n"
-        f"# 2. Serve (without --gpus=all if there is no GPU):\n{run_command(options)}\n"
+        "# 2. Serve (without --gpus=all if there is no GPU). BANDSTAND_ADMIN_KEY has to be set,\n"
+        "# here and for a gateway: without that key it cannot share memory or change models.\n"
+        f"{key_command()}\n{run_command(options)}\n"
     )
+
+
+def show_control_key() -> None:
+    """Print the key with which clients change a Triton server's models.
+
+    Raises:
+        ModelControlOffError: there is no `BANDSTAND_ADMIN_KEY` to derive it from.
+    """
+    key = get_settings().triton_control_key()
+    if key is None:
+        raise ModelControlOffError("BANDSTAND_ADMIN_KEY is not set: the key is derived from it")
+    typer.echo(key)
 
 
 def prepare_only(options: ServerOptions) -> None:
@@ -90,6 +105,7 @@ def serve(options: ServerOptions) -> None:
     Raises:
         UnavailableError: the server cannot be installed or started, or it ended unexpectedly.
     """
+    _warn_of_others(options.host)
     with _sigterm_ends(), running_server(options, on_step=_show_step) as server:
         show(_table(server.models()))
         typer.echo(
@@ -97,6 +113,20 @@ def serve(options: ServerOptions) -> None:
             f"log {server.log}   Ctrl-C stops it"
         )
         _until_it_ends(server)
+
+
+def _warn_of_others(host: str) -> None:
+    """Say what an address means that other machines can reach."""
+    if is_this_host(f"{host}:0"):
+        return
+    line = Text("warning: ", style="bold yellow")
+    line.append(
+        f"whoever reaches {host} can compute with the models, without a key; "
+        "to change them takes the key of BANDSTAND_ADMIN_KEY, which is sent in clear text: "
+        "put a proxy with TLS before it",
+        style="default",
+    )
+    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
 
 
 def _until_it_ends(server: TritonServer) -> None:
