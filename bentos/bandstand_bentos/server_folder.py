@@ -97,7 +97,7 @@ class ServerFolder:
         Its metrics stay, except how many requests it has in flight. If it never was ready, it has
         no metrics, and all its files are removed: it may be one of a long series.
         """
-        mark_process_dead(process, str(self.metrics))
+        mark_process_dead(process, str(self.metrics))  # type: ignore[no-untyped-call]
         mark = self._mark(process)
         try:
             since = mark.stat().st_mtime
