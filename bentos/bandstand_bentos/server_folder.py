@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from prometheus_client.multiprocess import mark_process_dead
+
 SUPERVISOR_LOCK = "supervisor.lock"
 GATEWAY_LOCK = "gateway.lock"
 
@@ -89,13 +91,20 @@ class ServerFolder:
             return True
         return False
 
-    def ready_seconds(self, process: int) -> float:
-        """Return how long a process that has ended was ready; 0: it never was."""
+    def note_end(self, process: int) -> float:
+        """Remove the marks of a process that has ended; return how long it was ready, in seconds.
+
+        Its metrics stay, except how many requests it has in flight. If it never was ready, it has
+        no metrics, and all its files are removed: it may be one of a long series.
+        """
+        mark_process_dead(process, str(self.metrics))  # type: ignore[no-untyped-call]
         mark = self._mark(process)
         try:
             since = mark.stat().st_mtime
             mark.unlink()
         except OSError:
+            for file in self.metrics.glob(f"*_{process}.db"):
+                file.unlink(missing_ok=True)
             return 0.0
         return max(0.0, time.time() - since)
 

@@ -23,7 +23,7 @@ _STOP_POLL_SECONDS = 0.05
 _GATEWAY_WATCHER = "service"
 """BentoML's name of the watcher of the service that it serves; dependencies have other names."""
 _EXIT_SECONDS = 15.0
-"""How long a process may take to end after its drain, before it is killed."""
+"""How long a process may take to end, a gateway after its drain, before it is killed."""
 
 
 logger = logging.getLogger("bandstand.supervisor")
@@ -90,7 +90,9 @@ def _changed_arbiter(how: Supervision) -> Iterator[None]:
             _listen_privately(arbiter, how.folder.path)
             for watcher in watchers:
                 watcher.respawn = True
-                watcher.graceful_timeout = how.drain_seconds + _EXIT_SECONDS
+                watcher.graceful_timeout = _EXIT_SECONDS
+                if watcher.name == _GATEWAY_WATCHER:
+                    watcher.graceful_timeout += how.drain_seconds
                 _pause_between_starts(watcher, how.folder)
             _run_without_some(arbiter)
             _stop_gateway_first(arbiter)
@@ -127,7 +129,7 @@ def _pause_between_starts(watcher: Any, folder: ServerFolder) -> None:
     async def spawn_processes() -> None:
         for process in running - watcher.processes.keys():
             running.discard(process)
-            ready_seconds = folder.ready_seconds(process)
+            ready_seconds = folder.note_end(process)
             pause = pauses.ended(ready_seconds, time.monotonic())
             logger.warning(
                 "process %d of %s has ended; it was ready for %.0f s; the next starts in %g s",

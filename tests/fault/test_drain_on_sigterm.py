@@ -78,3 +78,4 @@ async def test_requests_in_flight_are_answered(tmp_path: Path, busy: int) -> Non
         gone, alive = psutil.wait_procs(family, timeout=5)
         assert alive == []
         assert len(gone) == len(family)
+        assert not any(path.parent.exists() for path in sockets)
