@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import psutil
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.multiprocess import mark_process_dead
 from pythonjsonlogger.json import JsonFormatter
 
 from bandstand import __version__
@@ -76,30 +72,6 @@ BODY_BYTES = Gauge(
     "Bytes of memory that request bodies and downloads may take.",
     multiprocess_mode="livesum",
 )
-
-
-def forget_dead_processes() -> None:
-    """Remove what processes that no longer run have left in the gauges of running ones.
-
-    A process that is killed cannot do it itself, and its requests in flight would be counted for
-    ever.
-    """
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if folder is None:
-        return
-    for path in Path(folder).glob("gauge_live*_*.db"):
-        process = path.stem.rpartition("_")[2]
-        if process.isdecimal() and not _runs(int(process)):
-            mark_process_dead(int(process), folder)  # type: ignore[no-untyped-call]
-
-
-def _runs(process: int) -> bool:
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 class _RequestFilter(logging.Filter):

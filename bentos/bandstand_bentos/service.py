@@ -16,7 +16,7 @@ from bandstand.pipelines.listing import list_models
 from bandstand.pipelines.resources import Resources
 from bandstand.runners.pool import Attempt, ModelPool
 from bandstand.settings import get_settings
-from bandstand.telemetry import configure_logs, forget_dead_processes
+from bandstand.telemetry import configure_logs
 from bandstand.triton.pool import TritonPool
 from bandstand_bentos.admission import Admission
 from bandstand_bentos.body_bytes import BodyLimits
@@ -78,7 +78,6 @@ class _Gateway:
     async def start(self) -> None:
         """Connect the routes with the workers."""
         configure_logs(_SETTINGS)
-        forget_dead_processes()
         folder = ServerFolder.of_this_process()
         if folder is not None:
             self._lock = folder.hold(GATEWAY_LOCK)  # workers outlive whoever holds it
