@@ -156,9 +156,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._answer_refusal(self._refusal or MalformedRequestError("this is not HTTP"))
             return
         except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = (
-                False  # answered as HTTP/1.1; what follows may be something else
-            )
+            # Answered as HTTP/1.1; what follows may be something else.
+            self.cycle.keep_alive = False
         if self._received > 2 * self._in_bodies + self.bounds.header_bytes:
             too_small = MalformedRequestError(
                 "the chunks of the body have more frames than content"
