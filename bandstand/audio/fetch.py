@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -56,6 +56,7 @@ class FetchLimits:
         max_redirects: most redirects.
         allowed_networks: networks that are not public and are allowed.
         ca_file: certificate authorities that replace the default ones.
+        on_size: is called with the bytes so far, and may raise to end the download.
     """
 
     max_bytes: int
@@ -63,6 +64,7 @@ class FetchLimits:
     max_redirects: int
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     ca_file: Path | None = None
+    on_size: Callable[[int], None] | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> FetchLimits:
@@ -170,6 +172,8 @@ async def _read(response: httpcore.Response, limits: FetchLimits) -> bytes:
         content += chunk
         if len(content) > limits.max_bytes:
             raise too_large
+        if limits.on_size is not None:
+            limits.on_size(len(content))
     return bytes(content)
 
 

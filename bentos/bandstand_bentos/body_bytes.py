@@ -14,8 +14,8 @@ from bandstand.fair_shares import FairShares, Groups
 from bandstand.settings import Settings
 from bandstand.telemetry import BODY_BYTES
 
-_STEP_BYTES = 1024 * 1024
-"""What a body of unknown length takes at a time."""
+STEP_BYTES = 1024 * 1024
+"""What a body or download of unknown length takes at a time."""
 _RETRY_AFTER_SECONDS = 1.0
 _LONGEST_TICK_SECONDS = 1.0
 
@@ -33,20 +33,23 @@ class BodyBytes:
 
         A small amount does not wait behind large ones for which there is no room yet.
         """
-        if 0 < amount <= _STEP_BYTES and self._shares.take_now(amount, self._groups):
+        if 0 < amount <= STEP_BYTES and self._shares.take_now(amount, self._groups):
             self._add(amount)
         elif amount:
             self._add(await self._shares.take(amount, self._groups))
 
     def grow_to(self, amount: int) -> None:
-        """Hold `amount` bytes from now on.
+        """Hold at least `amount` bytes from now on, in steps of a MiB.
 
         It does not wait: requests that hold a part and wait for the rest would wait for each other.
 
         Raises:
             OverloadedError: not so many are free, or the client has its share.
         """
-        more = self._shares.most(amount, self._groups) - self.held
+        if amount <= self.held:
+            return
+        steps = -(-amount // STEP_BYTES)
+        more = self._shares.most(steps * STEP_BYTES, self._groups) - self.held
         if more <= 0:
             return
         if not self._shares.take_now(more, self._groups):
@@ -131,9 +134,8 @@ class RequestBody:
     def _take_more(self) -> None:
         if self.received_bytes > self._limits.max_bytes:
             raise too_large(self._limits.max_bytes)
-        steps = -(-self.received_bytes // _STEP_BYTES)
-        self._may_have = min(steps * _STEP_BYTES, self._limits.max_bytes)
-        self._memory.grow_to(self._may_have)
+        self._memory.grow_to(self.received_bytes)
+        self._may_have = min(self._memory.held, self._limits.max_bytes)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

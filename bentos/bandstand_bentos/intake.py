@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +19,7 @@ from bandstand.errors import AudioUrlOffError, MalformedRequestError, PayloadToo
 from bandstand.operations.encoding import read_options
 from bandstand.settings import Settings
 from bandstand.telemetry import stage
-from bandstand_bentos.body_bytes import BodyBytes
+from bandstand_bentos.body_bytes import STEP_BYTES, BodyBytes
 from bandstand_bentos.edge import BODY_MEMORY
 from bandstand_client.contract.declaration import Operation
 
@@ -124,14 +124,17 @@ async def _read_address(request: Request, max_bytes: int) -> tuple[str, dict[str
 
 
 async def _fetch(request: Request, address: str, limits: FetchLimits) -> bytes:
-    """Download the audio; until its size is known it counts as the largest."""
+    """Download the audio; what has come takes its place in the memory for bodies.
+
+    Raises:
+        OverloadedError: other requests take all of it.
+        BandstandError: the refusals of `fetch`.
+    """
     memory: BodyBytes = request.scope[BODY_MEMORY]
     memory.shrink_to(0)  # the JSON body: what holds a part must not wait for more
-    await memory.wait_for(limits.max_bytes)
+    await memory.wait_for(STEP_BYTES)
     with stage("fetch"):
-        content = await fetch(address, limits)
-    memory.shrink_to(len(content))
-    return content
+        return await fetch(address, replace(limits, on_size=memory.grow_to))
 
 
 async def read_intake(

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -22,6 +23,7 @@ from bandstand.errors import (
     DeadlineExceededError,
     FetchFailedError,
     MalformedRequestError,
+    OverloadedError,
     PayloadTooLargeError,
 )
 
@@ -282,6 +284,21 @@ async def test_too_much_content_is_refused(
 ) -> None:
     with pytest.raises(PayloadTooLargeError, match=f"{MAX_BYTES} bytes"):
         await fetch(f"https://localhost:{shop.port}/{path}", limits)
+
+
+async def test_who_gives_the_memory_may_end_a_download(
+    shop: ShopServer, limits: FetchLimits
+) -> None:
+    sizes: list[int] = []
+    url = f"https://localhost:{shop.port}/song"
+    assert await fetch(url, replace(limits, on_size=sizes.append)) == SONG
+    assert sizes[-1] == len(SONG)
+
+    def refuse(_size: int) -> None:
+        raise OverloadedError("no memory")
+
+    with pytest.raises(OverloadedError):
+        await fetch(url, replace(limits, on_size=refuse))
 
 
 @pytest.mark.parametrize("path", ["drip", "says_nothing", "to//drip"])

@@ -239,15 +239,16 @@ async def test_a_small_body_does_not_wait_behind_a_large_one() -> None:
 
 
 async def test_a_body_of_unknown_length_never_waits_with_a_part_in_its_hands() -> None:
-    shares = FairShares(10, {})
+    shares = FairShares(10 * 2**20, {})
     first, second = BodyBytes(shares, A), BodyBytes(shares, B)
-    first.grow_to(4)
-    second.grow_to(5)
+    first.grow_to(4 * 2**20)
+    second.grow_to(5 * 2**20 + 1)
+    assert second.held == 6 * 2**20
     with pytest.raises(OverloadedError):
-        first.grow_to(6)
+        first.grow_to(4 * 2**20 + 1)
     second.shrink_to(0)
-    first.grow_to(1_000)  # more than there is: all of it
-    assert first.held == 10
+    first.grow_to(2**30)  # more than there is: all of it
+    assert first.held == 10 * 2**20
 
 
 # Names and numbers.
