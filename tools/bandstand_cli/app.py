@@ -297,7 +297,8 @@ def bench(
 
     [cyan]bandstand bench sweep --server grpc://127.0.0.1:8001[/cyan]
 
-    Start the server with BANDSTAND_FEATURE_CACHE_ENTRIES=0; otherwise its cache is measured.
+    Start the server with BANDSTAND_FEATURE_CACHE_ENTRIES=0, or its cache is measured, and with
+    BANDSTAND_CLIENT_SHARE=1, or one client gets half of its places.
     Every answer is compared with that of the same model in process, in f32.
 
     Exit code: 0; 1 if a bound or 99 % accuracy is missed or a request failed; 2 if the command was
