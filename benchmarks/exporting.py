@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,11 +30,11 @@ def real_weights(card: Card) -> Path:
     raise FileNotFoundError(f"no checkpoint of {card.name} in {directory} (BANDSTAND_DATA_DIR)")
 
 
-def exported(name: str, repository: ModelRepository, checkpoint: Sequence[str] = ()) -> None:
-    """Run `bandstand models export`.
+def exported(name: str, repository: ModelRepository, checkpoint: Sequence[str] = ()) -> float:
+    """Run `bandstand models export`, and return the CPU seconds of all its processes.
 
     Args:
-        name: of the card.
+        name: of the card, or `--all`.
         repository: gets the model.
         checkpoint: further arguments, where it is not the data folder's.
 
@@ -42,4 +43,12 @@ def exported(name: str, repository: ModelRepository, checkpoint: Sequence[str] =
     """
     command = [sys.executable, "-m", "bandstand_cli", "models", "export", name, *checkpoint]
     environment = {**os.environ, "BANDSTAND_REPOSITORY": str(repository.root)}
+    before = _cpu_seconds_of_children()
     subprocess.run(command, cwd=PROJECT_ROOT, env=environment, stdout=sys.stderr, check=True)
+    return _cpu_seconds_of_children() - before
+
+
+def _cpu_seconds_of_children() -> float:
+    """Return those of the processes that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

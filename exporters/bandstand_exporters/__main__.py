@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,36 +53,71 @@ def export(
     ] = False,
 ) -> None:
     """Export the model of a card, prove it against its source, and install it."""
+    output = _JsonOutput(name) if json_lines else _TextOutput(name)
+    if checkpoint == "-":  # every user of the machine can read the arguments of its processes
+        checkpoint = sys.stdin.readline().strip()
+    asked = _Asked(name, checkpoint, revision, sha256, precision)
+    if not _export(asked, repository, output):
+        raise typer.Exit(1)
+
+
+@app.command()
+def several(
+    *,
+    repository: Annotated[
+        Path, typer.Option(help="The model repository that gets the new versions.")
+    ] = REPOSITORY,
+) -> None:
+    """Export what lines of standard input name, as JSON Lines; print the same.
+
+    A line has `name`, and may have `checkpoint`, `revision`, `sha256` and `precision`.
+    """
+    for line in sys.stdin:
+        asked = _Asked(**json.loads(line))
+        _export(asked, repository, _JsonOutput(asked.name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One export: a card, and what replaces its source."""
+
+    name: str
+    checkpoint: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    precision: WeightPrecision = "fp32"
+
+
+def _export(asked: _Asked, repository: Path, output: _TextOutput) -> bool:
+    """Export a model, print its steps and its report or error; return whether it is installed."""
     from bandstand.models.catalogue import Catalogue
     from bandstand.models.source import SourceCache, moved
     from bandstand_exporters.export import export as export_card
 
     # It warns of every operator of torchvision, which no model here has.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    output = _JsonOutput(name) if json_lines else _TextOutput(name)
     try:
         settings = get_settings().model_copy(update={"repository": repository})
         catalogue = Catalogue.from_settings(settings)
-        card = catalogue.installable(name)
+        card = catalogue.installable(asked.name)
         source = card.source
-        if checkpoint == "-":  # every user of the machine can read the arguments of its processes
-            checkpoint = sys.stdin.readline().strip()
-        if checkpoint is not None:
-            source = moved(source, checkpoint, revision)
-        if sha256 is not None:
-            source = source.model_copy(update={"sha256": sha256})
+        if asked.checkpoint is not None:
+            source = moved(source, asked.checkpoint, asked.revision)
+        if asked.sha256 is not None:
+            source = source.model_copy(update={"sha256": asked.sha256})
         exported = export_card(
             card,
             catalogue.repository,
             SourceCache(settings.cache_dir),
             checkpoint=source,
-            precision=precision,
+            precision=asked.precision,
             on_step=output.step,
         )
     except BandstandError as error:
         output.failure(error)
-        raise typer.Exit(1) from error
+        return False
     output.success(exported, repository)
+    return True
 
 
 class _TextOutput:

@@ -30,7 +30,7 @@ from bandstand.runners.denormals import denormals_are_zero
 from bandstand_exporters.cut import has_host_form, prove_cut, write_host_form
 from bandstand_exporters.denormals import prove_zeros, zero_denormals
 from bandstand_exporters.precision import lower, lowered_card
-from bandstand_exporters.proof import Proof, prove
+from bandstand_exporters.proof import Proof, answers_of, prove
 from bandstand_exporters.source_model import Exporter
 from bandstand_exporters.traces import remove_traces
 from bandstand_exporters.weights import model_files
@@ -56,7 +56,8 @@ class Report:
         denormals_zeroed: how many weights of the checkpoint are denormal numbers; they are zero in
             the graph.
         versions: of Python and the packages.
-        peak_memory_bytes: largest memory of the exporting process.
+        peak_memory_bytes: largest memory of the exporting process, in which other models may have
+            been exported before.
     """
 
     card: str
@@ -141,17 +142,18 @@ def export(
             if zeroed:
                 prove_zeros(card, model_path, source, examples.inputs)
             with denormals_are_zero():
-                proof = prove(card, model_path, source, examples.inputs)
+                wanted = answers_of(source, examples.inputs)
+                proof = prove(card, model_path, source, examples.inputs, wanted)
                 if host_form:
-                    prove_cut(card, model_path, source, examples.inputs)
+                    prove_cut(card, model_path, examples.inputs, wanted)
         if precision != "fp32":
             on_step(f"lowering it to {precision}, and proving that")
             with _disk_needed(directory):
                 lower(model_path, precision)
             with denormals_are_zero():
-                logits = source.run(examples.inputs)[card.outputs[0].name]
-                card = lowered_card(card, precision, float(np.abs(logits).max()))
-                proof = prove(card, model_path, source, examples.inputs)
+                largest_logit = float(np.abs(wanted[card.outputs[0].name]).max())
+                card = lowered_card(card, precision, largest_logit)
+                proof = prove(card, model_path, source, examples.inputs, wanted)
         seen = source_sha256(checkpoint, path)
         report = Report(
             card=card.name,

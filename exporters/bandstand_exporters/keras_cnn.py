@@ -70,6 +70,7 @@ class KerasCnn:
         self._layout = layout
         self._network = network
         self._logits_network = _without_activation(network)
+        self._compute = _compiled(self._logits_network, network)
         self.labels = card.labels  # the checkpoint has no labels, but the same number of outputs
         self.framework = f"Keras {version('keras')} on frames of librosa {version('librosa')}"
 
@@ -85,8 +86,7 @@ class KerasCnn:
         """
         (samples,) = inputs.values()
         picture = self._layout.arrange(_librosa_frames(self._card, samples))
-        logits = np.asarray(self._logits_network(picture, training=False))
-        wanted = np.asarray(self._network(picture, training=False))
+        logits, wanted = map(np.asarray, self._compute(picture))
         apart = np.abs(activate(self._card, logits) - wanted).max()
         if not apart <= PROBABILITY_TOLERANCE:
             raise ModelMismatchError(
@@ -173,6 +173,20 @@ def _without_activation(network: Any) -> Any:
     copy.set_weights(network.get_weights())
     copy.layers[-1].activation = keras.activations.linear
     return copy
+
+
+def _compiled(*networks: Any) -> Callable[[FloatArray], tuple[Any, ...]]:
+    """Return what computes networks of the same input in one call, each as Keras does it.
+
+    Keras' own calls take ten times as long, layer by layer.
+    """
+    import tensorflow
+
+    function = tensorflow.function(
+        lambda picture: tuple(network(picture, training=False) for network in networks),
+        reduce_retracing=True,
+    )
+    return lambda picture: function(tensorflow.constant(picture, tensorflow.float32))
 
 
 def _write_front_end(card: Card, path: Path) -> None:

@@ -53,7 +53,18 @@ class Proof:
     batch_difference: dict[str, Difference]
 
 
-def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> Proof:
+def answers_of(source: SourceModel, inputs: Named) -> Named:
+    """Return what a source answers to each row alone: large batches would double the memory."""
+    return in_batches(source.run, inputs, 1)
+
+
+def prove(
+    card: Card,
+    model_path: Path,
+    source: SourceModel,
+    inputs: Named,
+    wanted: Named | None = None,
+) -> Proof:
     """Compare an ONNX file with its card and with its source.
 
     Names, axes, shapes, dtypes and labels equal the card's; then, for every example at every
@@ -65,6 +76,7 @@ def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> P
         model_path: the ONNX file.
         source: the opened checkpoint.
         inputs: real inputs, by name, `(n, *shape)` with n at least the largest batch.
+        wanted: the source's answers; None: they are computed.
 
     Raises:
         ModelMismatchError: the message names the tensor and the difference.
@@ -85,7 +97,7 @@ def prove(card: Card, model_path: Path, source: SourceModel, inputs: Named) -> P
         # which takes twice the memory of the first.
         return open_runner().run(part)
 
-    wanted = in_batches(source.run, inputs, 1)  # large batches of it would double the memory
+    wanted = wanted or answers_of(source, inputs)
     outputs = {
         size: in_batches(alone.run if size == 1 else together, inputs, size) for size in BATCH_SIZES
     }

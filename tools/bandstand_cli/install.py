@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -33,6 +30,7 @@ from bandstand.models.precision import WeightPrecision
 from bandstand.models.repository import ModelRepository, install_command
 from bandstand.models.source import SourceCache, moved, source_sha256
 from bandstand.settings import get_settings
+from bandstand_cli.exporting import ExportProcesses
 from bandstand_cli.failures import EXIT_FAILED, failure_of, show_failure
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")
@@ -57,9 +55,11 @@ def pull(name: str | None, *, everything: bool, allow_unverified: bool) -> None:
             typer.echo(f"{card.name} version {version} is installed already")
             return
         source = _local_weights(card.source) or card.source
-        _export(card, _fetched(card.name, source, allow_unverified=allow_unverified), "fp32")
+        fetched = _fetched(card.name, source, allow_unverified=allow_unverified)
+        _export(processes, card, fetched, "fp32")
 
-    _each(_chosen(catalogue, name, everything), pull_one)
+    with ExportProcesses() as processes:
+        _each(_chosen(catalogue, name, everything), pull_one)
 
 
 def export(name: str | None, options: ExportOptions, *, everything: bool) -> None:
@@ -79,9 +79,10 @@ def export(name: str | None, options: ExportOptions, *, everything: bool) -> Non
             return
         else:
             raise SourceError(_not_here(card))
-        _export(card, source, options.precision)
+        _export(processes, card, source, options.precision)
 
-    _each(_chosen(catalogue, name, everything), export_one)
+    with ExportProcesses() as processes:
+        _each(_chosen(catalogue, name, everything), export_one)
 
 
 def remove(name: str, version: int | None) -> None:
@@ -249,11 +250,13 @@ def _download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
         bar.stop()
 
 
-# Exports, each in a separate process: frameworks need much memory, and can end their process
+# Exports
 
 
-def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
-    answer = _run_exporter(card, source, precision)
+def _export(
+    processes: ExportProcesses, card: Card, source: Source, precision: WeightPrecision
+) -> None:
+    answer = processes.export(card, source, precision)
     report = answer["report"]
     worst = max(report["proof"]["source_difference"].values(), key=lambda d: d["tolerance_used"])
     megabytes = report["model_bytes"] / 1e6
@@ -264,58 +267,3 @@ def _export(card: Card, source: Source, precision: WeightPrecision) -> None:
         f"{report['proof']['examples']} examples, {100 * worst['tolerance_used']:.0f} % of what "
         "is allowed" + (f"; {zeroed} denormal weights are zero in it" if zeroed else "")
     )
-
-
-def _run_exporter(card: Card, source: Source, precision: WeightPrecision) -> dict[str, Any]:
-    """Run `python -m bandstand_exporters`, print its steps, and return its result.
-
-    Raises:
-        BandstandError: the exporter's error, or its exit code if it crashed.
-    """
-    command = [sys.executable, "-P", "-m", "bandstand_exporters", "export", card.name, "--json"]
-    # Not as an argument, which every user of the machine can read: it can have credentials in it.
-    command += ["--checkpoint", "-", "--sha256", source.sha256 or ""]
-    command += ["--precision", precision]
-    if source.revision is not None:
-        command += ["--revision", source.revision]
-    last: dict[str, Any] = {}
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
-        subprocess.Popen(  # noqa: S603 (our own module)
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
-        ) as process,
-    ):
-        try:
-            assert process.stdin is not None  # noqa: S101 (both are pipes)
-            assert process.stdout is not None  # noqa: S101
-            with suppress(BrokenPipeError):  # it ended: its exit code and error lines tell why
-                process.stdin.write(f"{source.uri}\n")
-                process.stdin.close()
-            for last in _json_lines(process.stdout):
-                if "step" in last:
-                    typer.echo(f"{card.name}: {last['step']}", err=True)
-        except BaseException:
-            process.kill()
-            raise
-        complaints.seek(0)
-        error_lines = complaints.read().strip().splitlines()[-1:]
-    if "error_type" in last:
-        raise BandstandError.from_fields(last)  # type: ignore[arg-type]
-    if "report" not in last:
-        raise BandstandError(
-            f"the export of {card.name} ended with code {process.returncode} and no result"
-            f" ({'; '.join(error_lines) or 'no output'}); a negative code is a signal, and -9 is "
-            "often a lack of memory"
-        )
-    return last
-
-
-def _json_lines(stream: IO[str]) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects among a process's lines; frameworks print other lines."""
-    for line in stream:
-        try:
-            content = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(content, dict):
-            yield content
