@@ -91,3 +91,17 @@ def conv(path: Path) -> Path:
         "w": weight(4, len(LABELS), 32),
     }
     return save_graph(path, nodes, weights, (1600,))
+
+
+def through_denormals(path: Path) -> Path:
+    """Input 4; of ones 0.1 by way of denormal numbers, or 0 where these are zero."""
+    nodes = [
+        helper.make_node("Mul", ["x", "small"], ["s"]),
+        helper.make_node("Relu", ["s"], ["r"]),  # no runtime joins the factors
+        helper.make_node("Mul", ["r", "smaller"], ["d"]),
+        helper.make_node("Relu", ["d"], ["denormal"]),
+        helper.make_node("Mul", ["denormal", "large"], ["logits"]),
+    ]
+    factors = {"small": 1e-20, "smaller": 1e-19, "large": 1e38}
+    weights = {name: np.full(4, value, np.float32) for name, value in factors.items()}
+    return save_graph(path, nodes, weights, (4,))

@@ -30,7 +30,7 @@ from bandstand.triton.config import CONFIG_FILE, card_config, to_text
 from bandstand.triton.server import TritonServer
 from bandstand_exporters.weights import move_weights
 from harness.serving import free_port
-from harness.small_graphs import LABELS, card, mlp, save_graph, weight
+from harness.small_graphs import LABELS, card, mlp, save_graph, through_denormals, weight
 from tests.triton_serving import halted, triton_serving
 
 SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
@@ -39,6 +39,7 @@ MLP = card((24,), name="small_mlp", batch={"max_size": 4})
 TWO_FILES = card((24,), name="two_files", batch={"max_size": 4})
 WIDE = card((SAMPLES,), name="wide", batch={"max_size": 4})
 LOGARITHM = card((4,), name="logarithm")
+DENORMAL = card((4,), name="denormal")
 
 
 def wide(path: Path) -> Path:
@@ -72,6 +73,7 @@ GRAPHS = {
     "two_files": (TWO_FILES, mlp_beside_its_weights),
     "wide": (WIDE, wide),
     "logarithm": (LOGARITHM, logarithm),
+    "denormal": (DENORMAL, through_denormals),
 }
 
 
@@ -277,3 +279,10 @@ async def test_regions_of_dead_processes_are_let_go_and_no_others(
     assert {own, elsewhere} < set(regions)
     await connection.unregister(elsewhere)
     await first.aclose()
+
+
+async def test_denormal_numbers_are_zero_in_our_backend_too(
+    connection: TritonConnection, memory: SharedMemory
+) -> None:
+    answer = await model(DENORMAL, connection, memory).infer({"x": np.ones((2, 4), np.float32)})
+    np.testing.assert_array_equal(answer["logits"], np.zeros((2, 4)))

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
 
 from bandstand.runners.base import Runner
 from bandstand.runners.denormals import denormals_are_kept, denormals_are_zero
 from bandstand.runners.load import load_runner
-from harness.small_graphs import LABELS, card, save_graph
+from harness.small_graphs import LABELS, card, through_denormals
 
 CARD = card((len(LABELS),))
 ONES = {"x": np.ones((1, len(LABELS)), np.float32)}
@@ -35,20 +34,7 @@ def fresh_thread() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
 def open_model(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], Runner]:
-    """Open a model whose second product is denormal; the third makes 0.1 of it."""
-    nodes = [
-        helper.make_node("Mul", ["x", "small"], ["s"]),
-        helper.make_node("Relu", ["s"], ["r"]),  # no runtime joins the factors
-        helper.make_node("Mul", ["r", "smaller"], ["d"]),
-        helper.make_node("Relu", ["d"], ["denormal"]),
-        helper.make_node("Mul", ["denormal", "large"], ["logits"]),
-    ]
-    weights = {
-        "small": np.full(len(LABELS), 1e-20, np.float32),
-        "smaller": np.full(len(LABELS), 1e-19, np.float32),
-        "large": np.full(len(LABELS), 1e38, np.float32),
-    }
-    path = save_graph(tmp_path / "model.onnx", nodes, weights, (len(LABELS),))
+    path = through_denormals(tmp_path / "model.onnx")
     return lambda threads: load_runner(
         CARD, path, runtime=request.param, precision="f32", threads=threads
     )
