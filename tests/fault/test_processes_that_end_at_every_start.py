@@ -28,7 +28,7 @@ from harness.recordings import tone
 from harness.serving import START_SECONDS, STOP_SECONDS, Server, free_port, serving
 from tests.triton_serving import EMBEDDED, WAVEFORM_MODEL, waveform_graph
 
-KEY = "administrator"
+KEY = "a key of an administrator"
 RECORDING = tone(1.0, 16_000)
 FATAL, FATAL_HEAVY, FATAL_LATER = "fatal", "fatal_heavy", "fatal_later"
 REASON = "the process ended while it loaded this model"
