@@ -33,6 +33,7 @@ ARENA_BYTES = 64 * 1024 * 1024
 """Size of the region: the usual size of a container's `/dev/shm`."""
 
 _ALIGN = 64
+_UNREGISTER_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 _FOLDER = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 
 logger = logging.getLogger(__name__)
@@ -168,9 +169,17 @@ class SharedMemory:
     async def aclose(self) -> None:
         """Make the server unmap the region, unless it may still read it for a cancelled call."""
         arena, self._arena, self._enabled = self._arena, None, False
-        if arena is not None and not self._has_dropped_calls:
-            with suppress(BandstandError):
+        if arena is None or self._has_dropped_calls:
+            return
+        with suppress(BandstandError):
+            # Triton may hold a region for a moment after it has answered the call that used it, and
+            # then keeps it although it was asked to unmap it.
+            for pause in _UNREGISTER_PAUSES_SECONDS:
                 await self._registry.unregister(arena.name)
+                if arena.name not in await self._registry.regions():
+                    return
+                await asyncio.sleep(pause)
+            logger.warning("the Triton server keeps the shared memory %s", arena.name)
 
     async def _open(self) -> None:
         try:

@@ -76,6 +76,7 @@ def test_no_path_forges_a_line_of_the_log(guarded: Server, method: str) -> None:
     forged = "2026-01-01 00:00:00,000 INFO    POST /forged 200"
     path = f"/{method}%0a{forged.replace(' ', '%20')}%0d%1b[31m%c2%85%e2%80%a8"
     assert httpx.request(method, guarded.url + path).status_code == 404
+    until_logged(guarded, f"{method}\\n")  # after the answer
     lines = guarded.log.read_text(encoding="utf-8").split("\n")
     (line,) = [line for line in lines if f"{method}\\n" in line]
     assert forged in line
