@@ -47,7 +47,7 @@ async def sockets_outlive(sockets: set[Path], requests: list[asyncio.Task[httpx.
         assert there or not waiting, "the workers' sockets were removed during the drain"
 
 
-@pytest.mark.parametrize("busy", [0, 3])
+@pytest.mark.parametrize("busy", [pytest.param(0, marks=pytest.mark.release), 3])
 async def test_requests_in_flight_are_answered(tmp_path: Path, busy: int) -> None:
     # Minutes of sound take seconds of work: all are in the preprocessor, before the model, at the
     # signal.

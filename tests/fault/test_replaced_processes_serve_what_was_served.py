@@ -110,7 +110,10 @@ def test_a_model_that_cannot_be_loaded_takes_no_other_down(client: Bandstand) ->
     assert "ONNX Runtime cannot load" in (listed[BROKEN].reason or "")
 
 
-@pytest.mark.parametrize("service", [GATEWAY, SHARED_RUNNER, runner_name(HEAVY)])
+@pytest.mark.parametrize(
+    "service",
+    [GATEWAY, SHARED_RUNNER, pytest.param(runner_name(HEAVY), marks=pytest.mark.release)],
+)
 def test_who_comes_back_serves_what_was_installed_and_not_what_was_unloaded(
     server: Server, client: Bandstand, repository: ModelRepository, service: str
 ) -> None:

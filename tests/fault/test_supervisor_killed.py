@@ -45,6 +45,7 @@ async def test_requests_in_flight_are_answered_and_nothing_remains(tmp_path: Pat
             assert probe.connect_ex(("127.0.0.1", port)) != 0, "something still listens"
 
 
+@pytest.mark.release
 async def test_those_that_were_idle_end_soon(tmp_path: Path) -> None:
     with serving(tmp_path / "server.log") as server:
         family = server.processes()

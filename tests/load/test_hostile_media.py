@@ -116,7 +116,10 @@ async def warm_up(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "count"),
-    [(8, 150), pytest.param(9, 10_000, marks=pytest.mark.release, id="10000")],
+    [
+        (8, 150),
+        pytest.param(9, 10_000, marks=[pytest.mark.release, pytest.mark.alone], id="10000"),
+    ],
 )
 async def test_hostile_media_are_refused_and_leave_nothing(
     seed: int, count: int, tmp_path: Path

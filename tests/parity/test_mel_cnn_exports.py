@@ -162,6 +162,7 @@ KERAS = """
 """
 
 
+@pytest.mark.release
 def test_keras_files_are_exported_as_well(data_dir: Path, tmp_path: Path) -> None:
     if find_spec("tensorflow") is None:
         pytest.skip("TensorFlow is not installed: pip install 'bandstand[keras]'")
