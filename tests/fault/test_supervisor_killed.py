@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from harness.recordings import tone
 from harness.serving import STOP_SECONDS, Server, serving
