@@ -108,6 +108,11 @@ class Decoder:
         self._receive()
         self._connection.settimeout(_LOOK_SECONDS)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def run(self, job: Job) -> Recording:
         """Decode one recording.
 

@@ -101,10 +101,18 @@ class DecoderPool:
                 return _decoded(recording, job)
         raise NotAudioError("no part of the content could be decoded: the decoder failed")
 
+    def _idle_decoder(self) -> Decoder | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                decoder = self._idle.pop()
+            if decoder.is_running:
+                return decoder
+            decoder.end()
+
     def _run(self, job: Job) -> Recording:
-        with self._lock:
-            decoder = self._idle.pop() if self._idle else None
-        decoder = decoder or Decoder()
+        decoder = self._idle_decoder() or Decoder()
         try:
             return decoder.run(job)
         finally:

@@ -30,6 +30,9 @@ from bandstand.errors import BandstandError
 
 MEMORY_BYTES = 96 * 1024 * 1024
 """Memory for one recording. The largest index of a recording within the other limits takes half."""
+KEPT_BYTES = 32 * 1024 * 1024
+"""A process that keeps more than this after a recording ends: some damaged content makes FFmpeg
+lose memory."""
 MOST_DESCRIPTORS = 16
 MOST_MESSAGE_BYTES = 64 * 1024
 
@@ -100,6 +103,15 @@ def _limit_memory() -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
+def _resident_bytes() -> int:
+    """Return the memory that this process has now; 0 where the system does not tell it."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * mmap.PAGESIZE
+
+
 def main() -> None:
     """Answer requests until the connection is closed."""
     connection = socket.socket(fileno=int(sys.argv[1]))
@@ -108,6 +120,7 @@ def main() -> None:
     if sys.platform == "linux":
         _limit_memory()
     gc.freeze()
+    most = _resident_bytes() + KEPT_BYTES
     send(connection, {"ready": True})
     while True:
         try:
@@ -122,6 +135,8 @@ def main() -> None:
         send(connection, reply)
         # Containers are in reference cycles, and Python does not know how large they are.
         gc.collect()
+        if _resident_bytes() > most:
+            return  # the parent starts another one
 
 
 if __name__ == "__main__":

@@ -117,7 +117,10 @@ class GuardedPreparation:
                 thread.exception()  # nobody else asks for it when the request was cancelled
 
             running.add_done_callback(give_back)
-            return await asyncio.shield(running)
+            try:
+                return await asyncio.shield(running)
+            finally:
+                del running  # an error and its future would keep each other, and the content
 
 
 def _short_seconds(wanted: Iterable[InputSpecification], limits: DecodeLimits) -> float:
