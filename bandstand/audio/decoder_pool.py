@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from mmap import ACCESS_READ, mmap
 from typing import IO, Protocol
@@ -62,6 +63,13 @@ class DecoderPool:
     def __init__(self) -> None:
         self._idle: list[Decoder] = []
         self._lock = threading.Lock()
+
+    def start(self, count: int) -> None:
+        """Start processes, at the same time, so that the first recordings do not wait for them."""
+        with ThreadPoolExecutor(count) as threads:
+            started = list(threads.map(lambda _: Decoder(), range(count)))
+        with self._lock:
+            self._idle += started
 
     def close(self) -> None:
         """End the idle processes."""

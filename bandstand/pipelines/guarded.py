@@ -40,6 +40,7 @@ class GuardedPreparation:
 
     def __init__(self, limits: DecodeLimits, threads: int) -> None:
         self._limits = limits
+        self._threads = threads
         self._decoders = DecoderPool()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
         self._turns = FairShares(threads, {})
@@ -56,12 +57,13 @@ class GuardedPreparation:
         self._decoders.close()
 
     def warm_up(self, card: Card) -> None:
-        """Prepare one window of a tone: start a decoder and load libraries before a request does.
+        """Prepare one window of a tone: start decoders and load libraries before a request does.
 
         A window of full length, because glibc's allocator keeps freed memory in the process only up
         to the largest size that it saw freed. After one short recording, each request with features
         had 1,200 page faults (3 ms of CPU) until a longer recording came.
         """
+        self._decoders.start(self._threads)
         prepare(probe_recording(card.window.seconds), (card,), self._limits, self._decoders.decode)
 
     async def prepare(

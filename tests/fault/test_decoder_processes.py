@@ -167,6 +167,12 @@ async def test_long_recordings_leave_a_thread_for_others(
         assert each.audio.duration_seconds == 120
 
 
+def test_a_warm_preparation_has_a_decoder_for_each_thread(preparing: Preparing) -> None:
+    before = len(decoders())
+    preparing(2).warm_up(get_card("genre_features"))
+    assert len(decoders()) == before + 2
+
+
 async def test_clients_have_their_turns_in_a_circle(preparing: Preparing) -> None:
     """A client with one recording is next after one of each other, not after all of them."""
     preparation = preparing(1)
