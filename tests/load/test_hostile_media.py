@@ -114,9 +114,9 @@ async def warm_up(url: str) -> None:
             assert {answer.status_code for answer in answers} == {200}
         # Allocators keep freed memory: also that of the longest that are prepared at the same time.
         long = silence(350, 16_000)
-        for _ in range(3):
+        for _ in range(2):
             answers = await asyncio.gather(
-                *(client.post("/predict", content=long) for _ in range(CONCURRENCY))
+                *(client.post("/predict", content=long) for _ in range(2))
             )
             assert {answer.status_code for answer in answers} == {200}
 
